@@ -1,0 +1,41 @@
+"""The wire: what Escrow and its participants agree on. Participants import only this package."""
+
+from __future__ import annotations
+
+from orchestrator.contract.envelope import Envelope, Wire, decode, encode, encode_binary
+from orchestrator.contract.ids import (
+    ESCROW_NAMESPACE_UUID,
+    announcement_id,
+    attempt_message_id,
+    command_id,
+    is_name,
+    is_order_id,
+    undo_id,
+    undo_reply_id,
+)
+from orchestrator.contract.topology import QUORUM_ARGUMENTS, Topology, event_key
+from orchestrator.errors import MessageError
+
+#: The answer of a participant to a command whose undo came first (R20); Escrow reads it as a refusal.
+COMMAND_TOO_LATE = "CommandTooLate"
+
+__all__ = [
+    "COMMAND_TOO_LATE",
+    "ESCROW_NAMESPACE_UUID",
+    "QUORUM_ARGUMENTS",
+    "Envelope",
+    "MessageError",
+    "Topology",
+    "Wire",
+    "announcement_id",
+    "attempt_message_id",
+    "command_id",
+    "decode",
+    "encode",
+    "encode_binary",
+    "event_key",
+    "is_name",
+    "is_order_id",
+    "undo_id",
+    "undo_reply_id",
+]

@@ -1,0 +1,46 @@
+"""The names on the broker. Every one begins with the namespace, so installations and test runs can share a broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Queue arguments of every quorum queue. The limit is the largest that 3.10 and 4.x both read as "never drop": on 4.x it replaces
+#: the default of 20, and on 3.10 -1 would drop a message at its first requeue. There is no dead-letter exchange: what cannot
+#: be applied is stored in the quarantine and acked.
+QUORUM_ARGUMENTS: dict[str, object] = {"x-queue-type": "quorum", "x-delivery-limit": 2_147_483_647}
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Exchanges and queues of one installation."""
+
+    namespace: str = "escrow"
+
+    @property
+    def events(self) -> str:
+        """Topic exchange: participants publish events here, key `<participant>.<EventType>`."""
+        return f"{self.namespace}.events"
+
+    @property
+    def inbox(self) -> str:
+        """Quorum queue that the workers consume, bound to `events` with `#`."""
+        return f"{self.namespace}.inbox"
+
+    @property
+    def commands(self) -> str:
+        """Topic exchange for commands, key = participant."""
+        return f"{self.namespace}.commands"
+
+    @property
+    def announcements(self) -> str:
+        """Topic exchange for what orders announce, key = message type; listeners are optional."""
+        return f"{self.namespace}.announcements"
+
+    def command_queue(self, participant: str) -> str:
+        """Quorum queue of one participant, bound to `commands` with its name."""
+        return f"{self.namespace}.commands.{participant}"
+
+
+def event_key(source: str, event_type: str) -> str:
+    """Routing key of an event."""
+    return f"{source}.{event_type}"
