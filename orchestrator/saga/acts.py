@@ -1,0 +1,284 @@
+"""What an operator can do to one order, and when (R21, R22, R23, R12, R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Literal
+
+from orchestrator.saga.asking import ask_step, by_generation, current_ask, go_on, lift_hold, rearm, send, stop_waiting, take_end
+from orchestrator.saga.decision import Decision
+from orchestrator.saga.definition import DURATION_MS_MAX
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.inputs import ActName, OperatorAct
+from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.rulebook import Rulebook, StepRule, undoing
+from orchestrator.saga.undoing import enter_undo, finish_undo, go_on_back, leave_standing, send_undo, undo_at_once
+
+#: How long a hold lasts when nobody says.
+HOLD_DEFAULT = timedelta(hours=24)
+#: How far ahead an operator may put a time: as far as a definition may.
+TIME_AHEAD_MAX = timedelta(milliseconds=DURATION_MS_MAX)
+
+
+class ActRefused(Exception):
+    """A verdict, and so never seen outside of this module: not at this moment, not with these arguments, or not by this actor."""
+
+    def __init__(self, problem: Literal["conflict", "invalid", "forbidden"], reason: str) -> None:
+        super().__init__(reason)
+        self.problem = problem
+        self.reason = reason
+
+
+def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime) -> Decision:
+    """Do the act, or say why not; a refused act changes and journals nothing."""
+    if act.seq != order.seq:
+        reason = f"The order is at seq {order.seq}, and you saw {act.seq}: look again, then repeat."
+        return Decision(order=order, verdict="refused", reason=reason, problem="stale")
+    draft = Draft(rulebook, order, now)
+    try:
+        ACTS[act.act](draft, act)
+    except ActRefused as refused:
+        return Decision(order=order, verdict="refused", reason=refused.reason, problem=refused.problem)
+    return draft.finish(act, "moved", kind="act", name=act.act)
+
+
+def moments(rulebook: Rulebook, order: Order, *, is_admin: bool) -> list[ActName]:
+    """The acts whose moment this is, whatever their arguments."""
+    draft = Draft(rulebook, order, order.updated_at)
+    undo_is_open = any(ask.undo_is_open for ask in order.asks.values())
+    living = order.direction != "ended" or undo_is_open
+    open_ask = _open_ask(draft)
+    possible: dict[ActName, bool] = {
+        "force": order.direction != "ended" or is_admin,
+        "retry": open_ask is not None or undo_is_open,
+        "abort": order.direction == "forward" and not order.pivot_passed,
+        "hold": living,
+        "release": order.held,
+        "skip": open_ask is not None or undo_is_open,
+        "confirm": undo_is_open,
+        "deadline": bool(order.deadlines),
+        "abandon": living and is_admin,
+    }
+    return [name for name, now_possible in possible.items() if now_possible]
+
+
+def _force(draft: Draft, act: OperatorAct) -> None:
+    """Move the order to a step's state, or to `completed`; what that leaves unexplained is undone at once (R22)."""
+    target, to = _force_target(draft, act)
+    if draft.direction == "ended" and not act.is_admin:
+        raise ActRefused("forbidden", "The order has ended: only an admin may force it.")
+    index = target.index if target is not None else len(draft.rulebook.steps)
+    pivot = draft.rulebook.pivot_index
+    if pivot is not None and draft.pivot_passed and index <= pivot:
+        raise ActRefused("conflict", "The pivot was asked: there is no way back across it.")
+    for ask in _latest_asks(draft).values():
+        if draft.rulebook.by_name[ask.step].index < index and ask.undo != "none":
+            raise ActRefused("conflict", f"The undo of {ask.step} has begun: force to {ask.step} or before it.")
+    draft.epoch += 1
+    draft.cause = "forced"
+    lift_hold(draft)
+    draft.disarm("patience", "alert")
+    for ask in list(draft.asks.values()):
+        unexplained = ask.forward in {"asked", "unknown"}
+        overtaken = ask.forward == "done" and draft.rulebook.by_name[ask.step].index >= index
+        if ask.undo == "none" and (unexplained or overtaken):
+            undo_at_once(draft, ask)
+        elif ask.alarm:
+            draft.change(ask, alarm=False)
+    _skip_idle(draft, index)
+    draft.direction = "forward"
+    draft.announced = False
+    draft.pivot_passed = pivot is not None and index > pivot
+    draft.move(f"force:{to}")
+    if target is None:
+        take_end(draft)
+        return
+    if not draft.pivot_passed:
+        draft.arm("patience", draft.rulebook.patience_ms)
+    ask_step(draft, target)
+
+
+def _force_target(draft: Draft, act: OperatorAct) -> tuple[StepRule | None, str]:
+    to = str(act.arguments.get("to"))
+    target = draft.rulebook.by_state.get(to)
+    if target is not None or to == "completed":
+        return target, to
+    backward = {"compensated", "failed", "abandoned", *(undoing(step.name) for step in draft.rulebook.steps)}
+    if to in backward:
+        raise ActRefused("conflict", f"{to} is no target of a force: undo with abort, or give up with abandon.")
+    states = ", ".join([*draft.rulebook.by_state, "completed"])
+    raise ActRefused("invalid", f"`to` must be one of {states}.")
+
+
+def _skip_idle(draft: Draft, index: int) -> None:
+    """Steps before the target that were never asked are recorded as passed over."""
+    asked = {ask.step for ask in draft.asks.values()}
+    for step in draft.rulebook.steps[:index]:
+        if step.name not in asked:
+            ask = Ask(
+                step=step.name,
+                epoch=draft.epoch,
+                round=1,
+                position=len(draft.asks),
+                command_id="",
+                forward="skipped",
+                since=draft.now,
+            )
+            draft.asks[ask.key] = ask
+
+
+def _retry(draft: Draft, _act: OperatorAct) -> None:
+    """Send what is open now, its limits counted anew; a refused ask after the pivot as a new round."""
+    ask = _open_ask(draft)
+    undos = [ask for ask in draft.asks.values() if ask.undo_is_open]
+    if ask is None and not undos:
+        raise ActRefused("conflict", "Nothing is asked at the moment.")
+    if ask is not None:
+        step = draft.rulebook.by_name[ask.step]
+        draft.disarm("alert")
+        reset = draft.change(ask, attempts_base=ask.attempts, alarm=False)
+        if ask.forward == "refused":
+            ask_step(draft, step)
+        else:
+            send(draft, step, reset)
+    for open_undo in undos:
+        step = draft.rulebook.by_name[open_undo.step]
+        if step.undo is not None:
+            reset = draft.change(open_undo, undo="asked", undo_attempts_base=open_undo.undo_attempts)
+            send_undo(draft, step, step.undo, reset)
+
+
+def _abort(draft: Draft, _act: OperatorAct) -> None:
+    """Enter undo."""
+    if draft.direction == "ended":
+        raise ActRefused("conflict", "The order has ended.")
+    if draft.direction == "undoing":
+        raise ActRefused("conflict", "The order is being undone already.")
+    if draft.pivot_passed:
+        raise ActRefused("conflict", "The pivot was asked: there is no way back.")
+    enter_undo(draft, "aborted")
+
+
+def _hold(draft: Draft, act: OperatorAct) -> None:
+    """Stop the order's clocks until a time; on a held order only that time changes."""
+    if not draft.deadlines:
+        raise ActRefused("conflict", "The order has ended: it has no clocks.")
+    until = _time_argument(draft, act, "until") if act.arguments.get("until") is not None else draft.now + HOLD_DEFAULT
+    if until <= draft.now:
+        raise ActRefused("invalid", "`until` must lie in the future.")
+    if not draft.held:
+        draft.held = True
+        for deadline in by_generation(draft):
+            rearm(draft, deadline, _left_ms(deadline.due_at, draft.now))
+    draft.arm("hold", _left_ms(until, draft.now))
+
+
+def _release(draft: Draft, _act: OperatorAct) -> None:
+    """Let the clocks run again."""
+    if not draft.held:
+        raise ActRefused("conflict", "The order is not held.")
+    lift_hold(draft)
+
+
+def _skip(draft: Draft, act: OperatorAct) -> None:
+    """Go on without an answer: forward past the step, or back past its undo, which is recorded as left standing."""
+    name = _step_argument(draft, act)
+    ask = _open_ask(draft)
+    if ask is not None and ask.step == name:
+        stop_waiting(draft, ask)
+        draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
+        draft.cause = "skipped"
+        go_on(draft, draft.rulebook.by_name[name])
+        return
+    for undo in _open_undos(draft, name, "skipped"):
+        leave_standing(draft, undo)
+    draft.cause = "skipped"
+    go_on_back(draft)
+
+
+def _confirm(draft: Draft, act: OperatorAct) -> None:
+    """The step's undo was done by hand."""
+    for ask in _open_undos(draft, _step_argument(draft, act), "confirmed"):
+        finish_undo(draft, ask)
+
+
+def _deadline(draft: Draft, act: OperatorAct) -> None:
+    """Move a deadline to another time; one in the past fires at once."""
+    deadline = draft.deadlines.get(str(act.arguments.get("name")))
+    if deadline is None:
+        names = ", ".join(sorted(draft.deadlines)) or "none"
+        raise ActRefused("conflict", f"No such deadline is armed. Armed: {names}.")
+    if draft.held and deadline.name != "hold":
+        raise ActRefused("conflict", "The order is held: release it first.")
+    rearm(draft, deadline, _left_ms(_time_argument(draft, act, "due_at"), draft.now, least_ms=0))
+
+
+def _abandon(draft: Draft, act: OperatorAct) -> None:
+    """End the order where it stands, and list every effect that is left standing (R10)."""
+    if not act.is_admin:
+        raise ActRefused("forbidden", "Only an admin may abandon an order.")
+    if draft.direction == "ended" and not any(ask.undo_is_open for ask in draft.asks.values()):
+        raise ActRefused("conflict", "The order has ended.")
+    for ask in list(draft.asks.values()):
+        if ask.forward == "asked" or (ask.possibly_done and ask.undo not in {"undone", "skipped"}):
+            stop_waiting(draft, ask)
+            leave_standing(draft, draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward))
+        elif ask.undo_is_open:
+            leave_standing(draft, ask)
+        elif ask.alarm:
+            draft.change(ask, alarm=False)
+    draft.cause = "abandoned"
+    draft.move("abandon")
+    take_end(draft)
+
+
+def _open_ask(draft: Draft) -> Ask | None:
+    """The ask the order waits for on its way forward: sent and unanswered, or refused after the pivot."""
+    step = draft.rulebook.by_state.get(draft.state) if draft.direction == "forward" else None
+    ask = current_ask(draft, step) if step is not None else None
+    return ask if ask is not None and (ask.forward == "asked" or ask.alarm) else None
+
+
+def _open_undos(draft: Draft, step: str, verb: str) -> list[Ask]:
+    undos = [ask for ask in draft.asks.values() if ask.step == step and ask.undo_is_open]
+    if not undos:
+        raise ActRefused("conflict", f"Nothing of {step} is open, so nothing can be {verb}.")
+    return undos
+
+
+def _latest_asks(draft: Draft) -> dict[str, Ask]:
+    return {ask.step: ask for ask in sorted(draft.asks.values(), key=lambda ask: ask.position)}
+
+
+def _step_argument(draft: Draft, act: OperatorAct) -> str:
+    step = str(act.arguments.get("step"))
+    if step not in draft.rulebook.by_name:
+        raise ActRefused("invalid", f"`step` must be one of {', '.join(draft.rulebook.by_name)}.")
+    return step
+
+
+def _time_argument(draft: Draft, act: OperatorAct, name: str) -> datetime:
+    at = act.arguments.get(name)
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise ActRefused("invalid", f"`{name}` must be a time with a zone.")
+    if at - draft.now > TIME_AHEAD_MAX:
+        raise ActRefused("invalid", f"`{name}` may lie at most {TIME_AHEAD_MAX.days} days ahead.")
+    return at
+
+
+def _left_ms(due_at: datetime | None, now: datetime, *, least_ms: int = 1) -> int:
+    return least_ms if due_at is None else max(least_ms, round((due_at - now).total_seconds() * 1000))
+
+
+ACTS: dict[ActName, Callable[[Draft, OperatorAct], None]] = {
+    "force": _force,
+    "retry": _retry,
+    "abort": _abort,
+    "hold": _hold,
+    "release": _release,
+    "skip": _skip,
+    "confirm": _confirm,
+    "deadline": _deadline,
+    "abandon": _abandon,
+}

@@ -1,0 +1,135 @@
+"""The way forward: asking a step, asking again, going on when it is done, and taking an end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.contract import command_id, undo_id
+from orchestrator.saga.decision import Command
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.order import Ask, Deadline
+from orchestrator.saga.rulebook import StepRule
+
+
+def current_ask(draft: Draft, step: StepRule) -> Ask | None:
+    """The latest ask of a step in the present epoch."""
+    asks = [ask for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
+    return max(asks, key=lambda ask: ask.round, default=None)
+
+
+def ask_step(draft: Draft, step: StepRule) -> None:
+    """Ask a step for the first time in a new round. Asking the pivot passes it: no patience, no way back (R12)."""
+    last = current_ask(draft, step)
+    ask_round = last.round + 1 if last is not None else 1
+    ask = Ask(
+        step=step.name,
+        epoch=draft.epoch,
+        round=ask_round,
+        position=len(draft.asks),
+        command_id=command_id(draft.before.order_id, draft.epoch, step.name, ask_round),
+        body_seq=draft.seq,
+        since=draft.now,
+    )
+    draft.asks[ask.key] = ask
+    if step.pivot:
+        draft.pivot_passed = True
+        draft.disarm("patience")
+    send(draft, step, ask, data=body(draft, step.fields))
+
+
+def send(draft: Draft, step: StepRule, ask: Ask, *, data: Mapping[str, Any] | None = None, again: bool = False) -> None:
+    """Send an ask's command and await the reply. `again`: the same attempt, none is spent."""
+    attempt = ask.attempts if again else ask.attempts + 1
+    draft.change(ask, attempts=attempt)
+    draft.commands.append(
+        Command(
+            command_id=ask.command_id,
+            participant=step.participant,
+            name=step.command,
+            attempt=attempt,
+            epoch=ask.epoch,
+            data=data,
+            body_seq=ask.body_seq,
+        )
+    )
+    draft.disarm(f"retry:{ask.key}")
+    draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant, command_id=ask.command_id)
+
+
+def body(draft: Draft, fields: tuple[str, ...] | None) -> dict[str, Any]:
+    """The data of a command. A path whose step has no answer, and a field the order does not have, is null."""
+    if fields is None:
+        return dict(draft.data)
+    values: dict[str, Any] = {}
+    for field in fields:
+        step, dot, path = field.partition(".")
+        found: Any = draft.replies.get(step) if dot else draft.data.get(field)
+        for part in path.split(".") if dot else ():
+            found = found.get(part) if isinstance(found, Mapping) else None
+        values[field.rpartition(".")[2]] = found
+    return values
+
+
+def stop_waiting(draft: Draft, ask: Ask) -> None:
+    """No reply is awaited any more, and no attempt is due."""
+    draft.disarm(f"reply:{ask.key}", f"retry:{ask.key}")
+
+
+def go_on(draft: Draft, step: StepRule) -> None:
+    """Leave a step behind: ask the next one, or complete the order."""
+    draft.disarm("alert")
+    draft.move(f"done:{step.name}")
+    following = draft.rulebook.after(step)
+    if following is not None:
+        ask_step(draft, following)
+    else:
+        take_end(draft)
+
+
+def take_end(draft: Draft) -> None:
+    """The order has come to the end it is in. Clocks of open undos run on, all others stop; a hold is over."""
+    draft.direction = "ended"
+    lift_hold(draft)
+    draft.disarm(*[name for name in draft.deadlines if not name.startswith("undo_")])
+    settle(draft)
+
+
+def settle(draft: Draft) -> None:
+    """When the last undo of an ended order is closed: nothing is left to hold, and the end is announced, once (R22)."""
+    if draft.direction != "ended" or any(ask.undo_is_open for ask in draft.asks.values()):
+        return
+    lift_hold(draft)
+    if not draft.announced:
+        draft.announce(draft.state)
+
+
+def lift_hold(draft: Draft) -> None:
+    """Let the clocks run again with what they had left (R23)."""
+    if not draft.held:
+        return
+    draft.held = False
+    draft.disarm("hold")
+    for deadline in by_generation(draft):
+        rearm(draft, deadline, deadline.remaining_ms or 1)
+
+
+def by_generation(draft: Draft) -> list[Deadline]:
+    """The armed deadlines in order of arming: a map that was stored and read has another order, and re-arming must not show it (R2)."""
+    return sorted(draft.deadlines.values(), key=lambda deadline: deadline.generation)
+
+
+def rearm(draft: Draft, deadline: Deadline, after_ms: int) -> None:
+    """Arm a deadline anew, with what it is about unchanged."""
+    draft.arm(deadline.name, after_ms, participant=deadline.participant, command_id=deadline.command_id)
+
+
+def find_ask(draft: Draft, commandid: str) -> tuple[Ask, bool] | None:
+    """The sent ask that a command id belongs to, and whether it is the id of its undo."""
+    for ask in draft.asks.values():
+        if ask.attempts and ask.command_id == commandid:
+            return ask, False
+    for ask in draft.asks.values():
+        if ask.undo_attempts and undo_id(ask.command_id) == commandid:
+            return ask, True
+    return None

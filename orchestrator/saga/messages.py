@@ -1,0 +1,183 @@
+"""What a message does to an order: the table of R1, row by row, in its order."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical
+from orchestrator.saga.asking import ask_step, find_ask, go_on, stop_waiting
+from orchestrator.saga.decision import Decision
+from orchestrator.saga.draft import Draft, blank_order
+from orchestrator.saga.inputs import Message
+from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.rulebook import Rulebook, StepRule
+from orchestrator.saga.undoing import enter_undo, finish_undo, leave_standing, send_undo
+
+#: A refused step after the pivot waits for a human: how often it says so, in ms.
+ALERT_EVERY_MS = 3_600_000
+
+
+def decide_message(rulebook: Rulebook, order: Order | None, message: Message, now: datetime) -> Decision:
+    """The first row of R1 that matches."""
+    envelope = message.envelope
+    if order is None:
+        if envelope.type == rulebook.opens_on:
+            return _open(rulebook, message, now)
+        return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
+    line = _Verdicts(Draft(rulebook, order, now), message)
+    if message.seen == "same":
+        return Decision(order=order, verdict="duplicate", reason="seen: this message was applied before")
+    if message.seen == "other":
+        return line.quarantine("id_reused", "the same source and id came before with another content")
+    if message.opens or envelope.type == rulebook.opens_on:
+        if envelope.type == rulebook.opens_on and canonical.encode(envelope.data) == canonical.encode(order.data):
+            return line.duplicate("order_exists: with equal data")
+        return line.quarantine("order_exists", "the order was opened with other data")
+    if envelope.type in rulebook.abort_on:
+        return _abort(line)
+    if envelope.commandid is None:
+        if envelope.type in rulebook.answers:
+            return line.quarantine("no_commandid", "an answer must echo the commandid of its command")
+        return line.ignored("unexpected: nothing awaits this event")
+    return _answer(line, envelope, envelope.commandid)
+
+
+class _Verdicts:
+    """The ways a message can end, each with its journal entry."""
+
+    def __init__(self, draft: Draft, message: Message) -> None:
+        self.draft = draft
+        self.message = message
+
+    def moved(self, reason: str | None = None) -> Decision:
+        return self.draft.finish(self.message, "moved", kind="message", name=self.message.envelope.type, reason=reason)
+
+    def duplicate(self, reason: str) -> Decision:
+        return self.draft.finish(self.message, "duplicate", kind="message", name=self.message.envelope.type, reason=reason)
+
+    def late(self, reason: str) -> Decision:
+        return self.draft.finish(self.message, "late", kind="message", name=self.message.envelope.type, reason=reason)
+
+    def ignored(self, reason: str) -> Decision:
+        return self.draft.finish(self.message, "ignored", kind="message", name=self.message.envelope.type, reason=reason)
+
+    def quarantine(self, code: str, reason: str) -> Decision:
+        """Refused: noted in the journal without message id, so a replay is decided anew (R15)."""
+        return self.draft.finish(
+            self.message,
+            "refused",
+            kind="message",
+            name=self.message.envelope.type,
+            reason=f"{code}: {reason}",
+            quarantine=code,
+        )
+
+
+def _open(rulebook: Rulebook, message: Message, now: datetime) -> Decision:
+    envelope = message.envelope
+    if envelope.data.get(rulebook.key) != envelope.subject:
+        reason = f"subject_differs: the subject is {envelope.subject}, and data.{rulebook.key} is not"
+        return Decision(order=None, verdict="refused", reason=reason, quarantine="subject_differs")
+    draft = Draft(rulebook, blank_order(rulebook, envelope.subject, envelope.data, now), now)
+    draft.move("open")
+    draft.arm("patience", rulebook.patience_ms)
+    ask_step(draft, rulebook.steps[0])
+    return draft.finish(message, "moved", kind="message", name=envelope.type)
+
+
+def _abort(line: _Verdicts) -> Decision:
+    draft = line.draft
+    if draft.direction != "forward":
+        return line.late("no_way_back: the order has ended or is being undone")
+    if draft.pivot_passed:
+        return line.late("no_way_back: the pivot was asked")
+    enter_undo(draft, "aborted")
+    return line.moved()
+
+
+def _answer(line: _Verdicts, envelope: Envelope, commandid: str) -> Decision:
+    draft = line.draft
+    found = find_ask(draft, commandid)
+    if found is None:
+        return line.quarantine("unknown_command", "its commandid is of no command of this order")
+    ask, is_undo = found
+    step = draft.rulebook.by_name[ask.step]
+    if envelope.source != step.participant:
+        return line.quarantine("wrong_source", f"the command went to {step.participant}")
+    if is_undo:
+        return _answer_undo(line, step, ask)
+    if envelope.type == step.done_on:
+        return _success(line, step, ask)
+    if envelope.type in step.refused_on or envelope.type == COMMAND_TOO_LATE:
+        return _refusal(line, step, ask)
+    return line.ignored(f"unexpected: not an answer of {ask.step}")
+
+
+def _success(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+    draft = line.draft
+    if ask.forward == "done":
+        return line.duplicate("answered: the step is known to be done")
+    if ask.forward in {"asked", "unknown"} and ask.undo == "none":
+        _answered(draft, ask)
+        awaited = _is_awaited(draft, step, ask)
+        draft.change(draft.asks[ask.key], forward="done", alarm=False)
+        draft.replies[ask.step] = line.message.envelope.data
+        if awaited:
+            go_on(draft, step)
+        return line.moved()
+    draft.change(ask, forward="done")
+    if step.undo is None:
+        leave_standing(draft, draft.asks[ask.key], alert=step.pivot)
+        return line.late("left_standing: a success after a refusal, and the step has no undo")
+    if ask.undo == "skipped":
+        return line.late("left_standing: an operator left this effect standing")
+    # Why the order turned back stays to be seen: the late success is in the journal.
+    draft.cause = draft.cause or "late_success"
+    send_undo(draft, step, step.undo, draft.asks[ask.key])
+    return line.late("undone_again: a success after its undo was sent, or after a refusal")
+
+
+def _refusal(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+    draft = line.draft
+    if ask.forward == "refused":
+        return line.duplicate("answered: the step is known to be refused")
+    if ask.forward == "done":
+        return line.late("contradiction: the step is known to be done")
+    if ask.undo != "none":
+        draft.change(ask, forward="refused")
+        return line.late("undo_sent: a refusal after its undo was sent")
+    _answered(draft, ask)
+    awaited = _is_awaited(draft, step, ask)
+    draft.change(draft.asks[ask.key], forward="refused", alarm=False)
+    if awaited and draft.rulebook.is_past_pivot(step):
+        draft.change(draft.asks[ask.key], alarm=True)
+        draft.cause = "refused"
+        draft.alerts.append(f"refused: {ask.key}")
+        draft.arm("alert", ALERT_EVERY_MS)
+    elif awaited:
+        if step.pivot:
+            draft.pivot_passed = False
+        enter_undo(draft, "refused")
+    return line.moved()
+
+
+def _answer_undo(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+    if step.undo is None or line.message.envelope.type != step.undo.done_on:
+        return line.ignored(f"unexpected: not the confirmation of undoing {ask.step}")
+    if ask.undo == "undone":
+        return line.duplicate("answered: the undo is known to be confirmed")
+    if ask.undo_is_open:
+        finish_undo(line.draft, ask)
+        return line.moved()
+    line.draft.change(ask, undo="undone")
+    return line.late("undone_after_all: an operator had left this effect standing")
+
+
+def _answered(draft: Draft, ask: Ask) -> None:
+    stop_waiting(draft, ask)
+    draft.answered.append(ask.command_id)
+
+
+def _is_awaited(draft: Draft, step: StepRule, ask: Ask) -> bool:
+    """Whether the order waits for this very ask: not one that an operator skipped, or of another epoch."""
+    return draft.direction == "forward" and draft.state == step.state and ask.forward == "asked" and ask.epoch == draft.epoch

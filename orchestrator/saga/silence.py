@@ -1,0 +1,100 @@
+"""What a passed deadline does to an order: silence is declared, the next attempt is sent, or patience ends (R5, R7, R13)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from orchestrator.contract import undo_id
+from orchestrator.saga.asking import lift_hold, rearm, send, stop_waiting
+from orchestrator.saga.decision import Decision
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.inputs import DeadlineDue, SentLate
+from orchestrator.saga.messages import ALERT_EVERY_MS
+from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.retry import backoff_ms
+from orchestrator.saga.rulebook import Rulebook, StepRule, UndoRule
+from orchestrator.saga.undoing import enter_undo, send_undo
+
+
+def decide_deadline(rulebook: Rulebook, order: Order, due: DeadlineDue, now: datetime) -> Decision:
+    """Fire one deadline; one that is not armed any more, or not due yet, changes nothing (R18)."""
+    armed = order.deadlines.get(due.name)
+    if armed is None or armed.generation != due.generation:
+        return Decision(order=order, verdict="ignored", reason="superseded: this deadline is not armed any more")
+    if armed.due_at is None or armed.due_at > now:
+        return Decision(order=order, verdict="ignored", reason="early: this deadline is not due yet")
+    draft = Draft(rulebook, order, now)
+    draft.disarm(due.name)
+    _fire(draft, due)
+    reason = "excused: nobody could have heard the reply" if due.excused else None
+    decision = draft.finish(due, "moved", kind="deadline", name=due.name, reason=reason)
+    return replace(decision, fired_late_s=(now - armed.due_at).total_seconds())
+
+
+def decide_sent_late(rulebook: Rulebook, order: Order, late: SentLate, now: datetime) -> Decision:
+    """Count a reply deadline from the broker's confirm; when it is not awaited any more nothing changes."""
+    for name, deadline in order.deadlines.items():
+        if deadline.command_id == late.command_id:
+            draft = Draft(rulebook, order, now)
+            rearm(draft, deadline, _deadline_ms(rulebook, name))
+            return draft.finish(late, "moved", kind="sent_late", name=name)
+    return Decision(order=order, verdict="ignored", reason="superseded: no reply to this command is awaited")
+
+
+def _fire(draft: Draft, due: DeadlineDue) -> None:
+    what, _, key = due.name.partition(":")
+    if what == "patience":
+        enter_undo(draft, "patience")
+    elif what == "hold":
+        lift_hold(draft)
+    elif what == "alert":
+        draft.alerts.append("still_waiting_for_an_operator")
+        draft.arm("alert", ALERT_EVERY_MS)
+    else:
+        ask = draft.asks[key]
+        step = draft.rulebook.by_name[ask.step]
+        if what == "reply":
+            _reply_is_overdue(draft, step, ask, excused=due.excused)
+        elif what == "retry":
+            send(draft, step, ask)
+        elif step.undo is not None and what == "undo_reply":
+            _confirmation_is_overdue(draft, step, step.undo, ask, excused=due.excused)
+        elif step.undo is not None:
+            send_undo(draft, step, step.undo, ask)
+
+
+def _reply_is_overdue(draft: Draft, step: StepRule, ask: Ask, *, excused: bool) -> None:
+    rule = step.retry
+    tried = ask.attempts - ask.attempts_base
+    if excused:
+        send(draft, step, ask, again=True)
+    elif rule.attempts is not None and tried >= rule.attempts:
+        stop_waiting(draft, ask)
+        draft.change(ask, forward="unknown")
+        enter_undo(draft, "silence")
+    else:
+        if rule.stuck_after is not None and tried >= rule.stuck_after and not ask.alarm:
+            draft.change(ask, alarm=True)
+            draft.cause = "silence"
+            draft.alerts.append(f"silence: {ask.key}")
+        draft.arm(f"retry:{ask.key}", backoff_ms(rule, tried, ask.command_id))
+
+
+def _confirmation_is_overdue(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, excused: bool) -> None:
+    rule = undo.retry
+    tried = ask.undo_attempts - ask.undo_attempts_base
+    if excused:
+        send_undo(draft, step, undo, ask, again=True)
+        return
+    if rule.stuck_after is not None and tried >= rule.stuck_after and ask.undo != "failing":
+        draft.change(ask, undo="failing")
+        draft.cause = "undo_silent"
+        draft.alerts.append(f"undo_silent: {ask.key}")
+    draft.arm(f"undo_retry:{ask.key}", backoff_ms(rule, tried, undo_id(ask.command_id)))
+
+
+def _deadline_ms(rulebook: Rulebook, name: str) -> int:
+    what, _, key = name.partition(":")
+    step = rulebook.by_name[key.rsplit(".", 2)[0]]
+    return step.undo.deadline_ms if what == "undo_reply" and step.undo is not None else step.deadline_ms

@@ -1,0 +1,113 @@
+"""The way back. Everything possibly done is undone, strictly in reverse, and nothing can skip it but an operator by name (R10, R11)."""
+
+from __future__ import annotations
+
+from orchestrator.contract import undo_id
+from orchestrator.saga.asking import body, settle, stop_waiting, take_end
+from orchestrator.saga.decision import Command
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.order import Ask, Cause
+from orchestrator.saga.rulebook import StepRule, UndoRule
+
+
+def enter_undo(draft: Draft, cause: Cause) -> None:
+    """Turn back: what was asked and not answered is unknown, and so possibly done."""
+    draft.cause = cause
+    draft.direction = "undoing"
+    draft.disarm("patience", "alert")
+    for ask in list(draft.asks.values()):
+        if ask.forward == "asked" and ask.undo == "none":
+            stop_waiting(draft, ask)
+            draft.change(ask, forward="unknown")
+    undo_next(draft)
+
+
+def undo_next(draft: Draft) -> None:
+    """Send the undo whose turn it is, or wait for the open one that holds it back; with none left the order is compensated."""
+    for ask in sorted(draft.asks.values(), key=lambda ask: -ask.position):
+        step = draft.rulebook.by_name[ask.step]
+        if ask.undo_is_open:
+            draft.move(f"undo:{ask.step}")
+            return
+        if ask.undo == "none" and ask.possibly_done and step.undo is not None:
+            send_undo(draft, step, step.undo, ask)
+            draft.move(f"undo:{ask.step}")
+            return
+    draft.move("compensated")
+    take_end(draft)
+
+
+def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: bool = False) -> None:
+    """Send an ask's undo and await its confirmation. `again`: the same attempt, none is spent.
+
+    The first sending fixes the body; later ones, whatever brought them about, repeat it (R6, R14).
+    """
+    first = ask.undo_attempts == 0
+    attempt = ask.undo_attempts if again else ask.undo_attempts + 1
+    reopened = not ask.undo_is_open
+    sent = draft.change(
+        ask,
+        undo="asked" if reopened else ask.undo,
+        undo_attempts=attempt,
+        undo_attempts_base=ask.undo_attempts if reopened else ask.undo_attempts_base,
+        undo_body_seq=draft.seq if first else ask.undo_body_seq,
+        since=draft.now if reopened else ask.since,
+        alarm=False,
+    )
+    undo_command_id = undo_id(ask.command_id)
+    draft.commands.append(
+        Command(
+            command_id=undo_command_id,
+            participant=step.participant,
+            name=undo.command,
+            attempt=attempt,
+            epoch=ask.epoch,
+            undoes=ask.command_id,
+            data=body(draft, undo.fields) if first else None,
+            body_seq=sent.undo_body_seq,
+        )
+    )
+    draft.disarm(f"undo_retry:{ask.key}")
+    draft.arm(f"undo_reply:{ask.key}", undo.deadline_ms, participant=step.participant, command_id=undo_command_id)
+
+
+def undo_at_once(draft: Draft, ask: Ask) -> None:
+    """Undo one ask beside whatever else goes on (R14, R22); without an undo its effect is listed as left standing."""
+    step = draft.rulebook.by_name[ask.step]
+    stop_waiting(draft, ask)
+    ask = draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
+    if step.undo is None:
+        leave_standing(draft, ask, alert=step.pivot)
+    else:
+        send_undo(draft, step, step.undo, ask)
+
+
+def leave_standing(draft: Draft, ask: Ask, *, alert: bool = False) -> None:
+    """Record that nobody will undo this effect."""
+    close_undo(draft, ask)
+    draft.change(draft.asks[ask.key], undo="skipped", alarm=False)
+    draft.left_standing.append(ask.key)
+    if alert:
+        draft.alerts.append(f"left_standing: {ask.key}")
+
+
+def close_undo(draft: Draft, ask: Ask) -> None:
+    """No confirmation is awaited any more."""
+    draft.disarm(f"undo_reply:{ask.key}", f"undo_retry:{ask.key}")
+    if ask.undo_attempts:
+        draft.answered.append(undo_id(ask.command_id))
+
+
+def finish_undo(draft: Draft, ask: Ask) -> None:
+    """An undo was confirmed, by the participant or by an operator: go on with what it held back."""
+    close_undo(draft, ask)
+    draft.change(draft.asks[ask.key], undo="undone")
+    go_on_back(draft)
+
+
+def go_on_back(draft: Draft) -> None:
+    """After an undo is closed: the next one, or the end that waited for it."""
+    if draft.direction == "undoing":
+        undo_next(draft)
+    else:
+        settle(draft)

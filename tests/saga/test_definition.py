@@ -1,0 +1,131 @@
+"""Reading a definition: every error names file, line, path and the fix."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import DefinitionError
+from orchestrator.saga.definition import parse_duration, read
+from tests.saga.world import ORDER_TEXT
+
+#: Line numbers below count from the first line of this text.
+TEXT = """definition: small
+version: 1
+opens_on: Placed
+key: order_id
+patience: 5m
+steps:
+  - step: one
+    ask: somebody
+    command: DoOne
+    done_on: OneDone
+    deadline: 10s
+    undo: {command: UndoOne, done_on: OneUndone, deadline: 10s}
+"""
+
+ERRORS = [
+    ("version: 1\n", "version: one\n", 2, "version"),
+    ("version: 1\n", "version: 0\n", 2, "version"),
+    ("opens_on: Placed\n", "", 1, "opens_on"),
+    ("opens_on: Placed\n", "opens_on: 7\n", 3, "opens_on"),
+    ("key: order_id\n", "key: order id\n", 4, "key"),
+    ("patience: 5m\n", "patience: 5\n", 5, "patience"),
+    ("patience: 5m\n", "patience: 0s\n", 5, "patience"),
+    ("patience: 5m\n", "patience: 11000d\n", 5, "patience"),
+    ("patience: 5m\n", "patience: 5m\npatients: 5m\n", 6, "patients"),
+    ("    ask: somebody\n", "    aks: somebody\n", 8, "steps[0].aks"),
+    ("    ask: somebody\n", "    ask: some body\n", 8, "steps[0].ask"),
+    ("    ask: somebody\n", "    ask: somebody\n    with_: [a]\n", 9, "steps[0].with_"),
+    ("    ask: somebody\n", "    ask: somebody\n    with: [a b]\n", 9, "steps[0].with[0]"),
+    ("    ask: somebody\n", "    ask: somebody\n    retry: {attempts: 0}\n", 9, "steps[0].retry.attempts"),
+    ("    deadline: 10s\n    undo", "    undo", 7, "steps[0].deadline"),
+    ("done_on: OneUndone, ", "", 12, "steps[0].undo.done_on"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "path"), ERRORS)
+def test_an_error_of_shape_names_file_line_path_and_fix(old: str, new: str, line: int, path: str) -> None:
+    """Else an author is told that something is wrong somewhere."""
+    assert TEXT.count(old) == 1
+    with pytest.raises(DefinitionError) as caught:
+        read(TEXT.replace(old, new), "small.yaml")
+    finding = next(finding for finding in caught.value.findings if finding.path == path)
+    assert (finding.file, finding.line) == ("small.yaml", line)
+    assert finding.message
+    assert finding.fix
+    assert f"small.yaml:{line}: {path}" in str(caught.value)
+
+
+UNREADABLE = [
+    ("version: 1\nversion: 2\n", 2, "twice"),
+    ("a: &x 1\nb: *x\n", 1, "anchors"),
+    ("- a\n- b\n", 1, "not a map"),
+    ("", 1, "not a map"),
+    ("a: [1\nb: }", 2, "YAML"),
+    ("a: !!python/object:os.system x\n", 1, "YAML"),
+    ("a: !!timestamp maybe\n", 1, "YAML"),
+    ("a: !!bool maybe\n", 1, "YAML"),
+    ("a: !!float ''\n", 1, "YAML"),
+    ("a: .nan\n", 1, "JSON"),
+    ("a: \x07\n", 1, "YAML"),
+    ("a: " + "[" * 5_000 + "]" * 5_000, 1, ""),
+    ("a: " + "9" * 5_000, 1, "YAML"),
+    ("a" * 262_145, 1, "characters"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "word"), UNREADABLE, ids=[word or "deep" for _, _, word in UNREADABLE])
+def test_what_is_no_definition_is_refused_with_its_line(text: str, line: int, word: str) -> None:
+    """Else a broken file is a traceback, or a bomb goes off."""
+    with pytest.raises(DefinitionError) as caught:
+        read(text, "bad.yaml")
+    assert caught.value.findings[0].line == line
+    assert word in str(caught.value)
+
+
+@given(text=st.text(max_size=200) | st.text(alphabet="abc:-[]{}!&*?|>'\"#%@ \n\t1.", max_size=80))
+def test_garbage_is_a_definition_error_and_nothing_else(text: str) -> None:
+    """Else some file makes the start fail with a traceback."""
+    with pytest.raises(DefinitionError):
+        read(text, "garbage.yaml")
+
+
+@given(place=st.integers(0, len(ORDER_TEXT)), junk=st.text(max_size=6))
+def test_a_damaged_definition_is_read_or_refused(place: int, junk: str) -> None:
+    """Else a typing slip is a traceback."""
+    with suppress(DefinitionError):
+        read(ORDER_TEXT[:place] + junk + ORDER_TEXT[place:], "order.yaml")
+
+
+def test_all_defaults_are_written_out() -> None:
+    """Else a later default changes orders that are registered (R30)."""
+    expanded = read(TEXT, "small.yaml").expanded
+    step = expanded["steps"][0]
+    assert (step["state"], step["with"], step["refused_on"], step["pivot"], step["harmless"]) == ("one", None, [], False, False)
+    assert step["retry"] == {"attempts": 3, "first_ms": 1_000, "factor": 2.0, "max_ms": 60_000, "stuck_after": None}
+    assert step["undo"]["retry"] == {"attempts": None, "first_ms": 5_000, "factor": 2.0, "max_ms": 300_000, "stuck_after": 5}
+    assert (expanded["patience_ms"], expanded["abort_on"], expanded["announce"]) == (300_000, [], {})
+
+
+def test_the_fingerprint_is_of_the_content() -> None:
+    """Else a comment is a changed definition, or a change is none (R30)."""
+    original = read(TEXT, "a.yaml")
+    assert read("# a comment\n" + TEXT, "b.yaml").fingerprint == original.fingerprint
+    assert read(TEXT.replace("5m", "6m"), "a.yaml").fingerprint != original.fingerprint
+
+
+@pytest.mark.parametrize(("text", "ms"), [("1500ms", 1_500), ("30s", 30_000), ("1h30m", 5_400_000), ("14d", 1_209_600_000)])
+def test_durations(text: str, ms: int) -> None:
+    """Else a definition's times are others than written."""
+    assert parse_duration(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 s", "-5s", "1.5s", "s", "0s", "4000d", "9999999999999s", 30, None, "5S", "٣s"])
+def test_what_is_no_duration(text: object) -> None:
+    """Else a unit forgotten is a deadline of milliseconds."""
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)

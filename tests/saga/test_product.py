@@ -1,0 +1,73 @@
+"""The full product of reachable orders and inputs."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import pytest
+
+from orchestrator.saga.acts import moments
+from orchestrator.saga.inputs import Message, OperatorAct
+from orchestrator.saga.order import Order
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.standing import waiting_on
+from tests.saga.world import ORDER_RULES, START, TOUR_RULES, Story, checked, every_input
+
+#: Orders whose whole row of inputs is tried. Breadth first, so all short lives are in it.
+ORDERS_MAX = 60
+
+
+def _likeness(order: Order) -> tuple[Any, ...]:
+    """Two orders alike in this have the same rows in every table of the rules."""
+    asks = tuple((a.step, a.epoch, a.forward, a.undo, a.alarm, min(a.attempts, 1)) for a in order.asks.values())
+    armed = tuple(sorted(order.deadlines))
+    return order.state, order.direction, order.pivot_passed, order.held, order.announced, asks, armed
+
+
+@cache
+def _reachable(rulebook: Rulebook) -> list[tuple[Order, datetime]]:
+    """Orders that differ, found by trying every input on every order found; each try is held to the laws."""
+    told = Story(rulebook)
+    told.place()
+    found = [(told.order, START)]
+    known = {_likeness(told.order)}
+    todo = deque(found)
+    for _ in range(ORDERS_MAX):
+        if not todo:
+            break
+        order, now = todo.popleft()
+        for input_, at in every_input(rulebook, order, now):
+            decision = checked(rulebook, order, input_, at)
+            if isinstance(input_, Message) and input_.seen == "no":
+                assert decision.entry is not None
+            if isinstance(input_, OperatorAct) and decision.problem is None:
+                assert input_.act in moments(rulebook, order, is_admin=input_.is_admin), (input_, order)
+            after = decision.order
+            if after is None or after.seq == order.seq or after.epoch > 1 or _likeness(after) in known:
+                continue
+            known.add(_likeness(after))
+            found.append((after, at))
+            todo.append((after, at))
+    return found
+
+
+@pytest.mark.parametrize("rulebook", [ORDER_RULES, TOUR_RULES], ids=["order", "tour"])
+def test_every_reachable_order_has_a_verdict_for_every_input(rulebook: Rulebook) -> None:
+    """Else some order meets an input it raises on, forgets to wait, or cannot be folded from its journal (R1, R2, R25, R27)."""
+    states = {order.state for order, _ in _reachable(rulebook)}
+    assert states >= {step.state for step in rulebook.steps} | {"completed", "compensated", "abandoned"}
+
+
+@pytest.mark.parametrize("rulebook", [ORDER_RULES, TOUR_RULES], ids=["order", "tour"])
+def test_an_order_that_is_not_over_says_whom_it_waits_for(rulebook: Rulebook) -> None:
+    """Else an operator looks at a living order and sees nobody to call."""
+    for order, _ in _reachable(rulebook):
+        over = order.direction == "ended" and not any(ask.undo_is_open for ask in order.asks.values())
+        waits = waiting_on(rulebook, order)
+        assert bool(waits) != over, order
+        assert all(wait["participant"] in rulebook.participants | {"operator"} for wait in waits)
+        if not order.held:
+            assert all(wait["deadline_at"] is not None for wait in waits)
