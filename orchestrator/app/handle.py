@@ -1,0 +1,185 @@
+"""handle(batch): the one visible column that every input walks.
+
+lock the orders → load what is needed → decide each input in memory → write everything with a handful of statements → commit once.
+Acking and publishing follow the commit and are the caller's (`line`). A crash at any point loses nothing and applies nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from orchestrator.app.ports import Changes, Parked, Store, Transaction
+from orchestrator.app.registry import Registry
+from orchestrator.app.sheet import Sheet
+from orchestrator.app.work import Handled, Outcome, Work
+from orchestrator.contract import Envelope, Topology, Wire, decode, encode
+from orchestrator.contract.envelope import STRUCTURED
+from orchestrator.saga.decide import decide
+from orchestrator.saga.decision import Decision
+from orchestrator.saga.inputs import DeadlineDue, Message
+from orchestrator.saga.order import Order
+from orchestrator.saga.rulebook import Rulebook
+
+#: A deadline that made decide raise is put off: the first wait, doubled each time, and the longest.
+PUT_OFF_FIRST, PUT_OFF_MAX = timedelta(seconds=1), timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What handling needs besides the batch."""
+
+    store: Store
+    registry: Registry
+    topology: Topology
+    #: The worker incarnation that owns what it writes to the outbox.
+    owner: str
+    new_id: Callable[[], str]
+    parked_for: timedelta
+
+
+def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] = ()) -> Handled:
+    """Apply a batch in one transaction. `confirmed`: outbox ids to forget with it. Idempotent per message.
+
+    Raises: StoreUnavailable (run it again), DataRefused (bisect); nothing was written then.
+    """
+    order_ids = {work.order_id for work in batch if work.order_id is not None and _may_matter(context, work)}
+    context.registry.renew(work.input.envelope.type for work in batch if isinstance(work.input, Message))
+    with context.store.transaction() as tx:
+        found = tx.lock_orders(order_ids)
+        sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
+        _gather(tx, sheet, batch, order_ids)
+        outcomes = [(work, _apply(context, tx, sheet, work)) for work in in_order(batch)]
+        taken = sheet.unanswered(tx.take_over(sheet.speaking(), context.owner))
+        missing = sheet.missing_bodies()
+        sheet.fill_bodies(tx.bodies(missing) if missing else {})
+        changes = sheet.changes(confirmed)
+        tx.write(changes)
+    return Handled(outcomes=outcomes, outbox=[*taken, *changes.outbox], next_deadline_ms=sheet.next_deadline_ms())
+
+
+def put_off(context: Context, order_id: str, name: str) -> None:
+    """Let a deadline rest that the database refuses to fire, so that it is not tried at every tick. Raises: StoreUnavailable."""
+    with context.store.transaction() as tx:
+        tx.lock_orders([order_id])
+        tx.write(Changes(put_off=[(order_id, name, tx.now() + _wait(tx, order_id, name))]))
+
+
+def in_order(batch: Sequence[Work]) -> list[Work]:
+    """Replies and `SentLate` before due deadlines (R9); otherwise in order of arrival."""
+    return sorted(batch, key=lambda work: isinstance(work.input, DeadlineDue))
+
+
+def _may_matter(context: Context, work: Work) -> bool:
+    return not isinstance(work.input, Message) or context.registry.knows(work.input.envelope.type)
+
+
+def _gather(tx: Transaction, sheet: Sheet, batch: Sequence[Work], order_ids: set[str]) -> None:
+    """What was recorded before, and what is parked for orders that may open now."""
+    keys = {
+        (work.order_id, work.input.envelope.source, work.input.envelope.id)
+        for work in batch
+        if isinstance(work.input, Message) and work.order_id in sheet.orders
+    }
+    if keys:
+        sheet.recorded = {key: seen.digest for key, seen in tx.recorded(keys).items()}
+    absent = order_ids - sheet.orders.keys()
+    if absent:
+        sheet.waiting = tx.parked(absent)
+
+
+def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outcome:
+    """Decide one input, and put down what follows."""
+    if work.unreadable is not None:
+        if work.delivery is not None:
+            sheet.quarantine_unreadable(work.delivery, work.unreadable)
+        decision = Decision(order=None, verdict="refused", reason=str(work.unreadable), quarantine=work.unreadable.code)
+        return Outcome(decision=decision, order=None)
+    assert work.input is not None
+    assert work.order_id is not None
+    order = sheet.orders.get(work.order_id)
+    try:
+        if isinstance(work.input, Message):
+            decision = _apply_message(context, sheet, work, work.input, order)
+        else:
+            decision = _decide(context, order, work)(sheet.now)
+            if not work.dry_run:
+                sheet.take(work.order_id, decision, cause=None)
+    except Exception as error:  # noqa: BLE001  # a bug of ours must not stop its neighbours: it is kept and alerted
+        return _set_aside(tx, sheet, work, error)
+    return Outcome(decision=decision, order=sheet.orders.get(work.order_id) if not work.dry_run else decision.order)
+
+
+def _decide(context: Context, order: Order | None, work: Work) -> Callable[[datetime], Decision]:
+    assert work.input is not None
+    if order is None:
+        return lambda _now: Decision(order=None, verdict="ignored", reason="no_order: there is no such order")
+    rulebook, input_ = context.registry.rulebook(order.definition, order.version), work.input
+    return lambda now: decide(rulebook, order, input_, now)
+
+
+def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:
+    envelope = message.envelope
+    if not context.registry.knows(envelope.type):
+        return Decision(order=order, verdict="ignored", reason="unknown_type: no definition names this type")
+    opener = context.registry.rulebook(*work.definition) if work.definition else context.registry.opener(envelope.type)
+    if order is not None:
+        seen = sheet.seen(envelope)
+        rulebook = context.registry.rulebook(order.definition, order.version)
+        return _record(sheet, rulebook, order, replace(message, seen=seen, opens=opener is not None), work)
+    if opener is None:
+        sheet.park(_parked(context, sheet, envelope))
+        return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
+    decision = _record(sheet, opener, None, message, work)
+    if decision.order is not None:
+        _apply_waiting(sheet, opener, envelope.subject)
+    return decision
+
+
+def _record(sheet: Sheet, rulebook: Rulebook, order: Order | None, message: Message, work: Work | None) -> Decision:
+    decision = decide(rulebook, order, message, sheet.now)
+    sheet.take(message.envelope.subject, decision, cause=message.envelope)
+    if decision.quarantine is not None:
+        wire = work.delivery.wire if work is not None and work.delivery is not None else encode(message.envelope)
+        sheet.quarantine(message.envelope, wire, decision.quarantine, decision.reason or "")
+    return decision
+
+
+def _apply_waiting(sheet: Sheet, rulebook: Rulebook, order_id: str) -> None:
+    """What came before the order opened is journaled now, in order of arrival (R15)."""
+    for parked in sheet.waiting.pop(order_id, []):
+        envelope = decode(Wire(content_type=STRUCTURED, headers={}, body=parked.envelope))
+        seen = sheet.seen(envelope)
+        _record(sheet, rulebook, sheet.orders[order_id], Message(envelope=envelope, seen=seen), None)
+        sheet.unpark(parked)
+
+
+def _parked(context: Context, sheet: Sheet, envelope: Envelope) -> Parked:
+    return Parked(
+        order_id=envelope.subject,
+        source=envelope.source,
+        message_id=envelope.id,
+        message_type=envelope.type,
+        envelope=encode(envelope).body,
+        parked_at=sheet.now,
+        expires_at=sheet.now + context.parked_for,
+    )
+
+
+def _set_aside(tx: Transaction, sheet: Sheet, work: Work, error: Exception) -> Outcome:
+    """A bug of ours: a message goes to the quarantine alone, a deadline is put off, an act is answered with the error."""
+    if isinstance(work.input, Message):
+        envelope = work.input.envelope
+        wire = work.delivery.wire if work.delivery is not None else encode(envelope)
+        sheet.quarantine(envelope, wire, "internal_error", f"{type(error).__name__}: {error}")
+    elif isinstance(work.input, DeadlineDue) and work.order_id is not None:
+        sheet.put_off(work.order_id, work.input.name, _wait(tx, work.order_id, work.input.name))
+    return Outcome(decision=None, order=None, error=error)
+
+
+def _wait(tx: Transaction, order_id: str, name: str) -> timedelta:
+    """How long a deadline of ours rests this time."""
+    times = tx.put_off_counts([(order_id, name)]).get((order_id, name), 0)
+    doubled: int = 2 ** min(times, 20)
+    return min(PUT_OFF_FIRST * doubled, PUT_OFF_MAX)

@@ -1,0 +1,381 @@
+"""The line: one handler thread takes every input of this process from one queue, in batches; only it opens a write transaction.
+
+gather → handle (one commit) → ack → publish → the next batch. Acks follow the commit, not the confirms: when the broker blocks publishing,
+the outbox grows and events are still taken. While the database is away the worker stops consuming and lets its link go; nothing is requeued
+in a loop.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator import logs
+from orchestrator.app.fire import Hearing, due_work
+from orchestrator.app.fleet import Beat, Fleet
+from orchestrator.app.handle import Context, handle, in_order, put_off
+from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
+from orchestrator.app.relay import Relay
+from orchestrator.app.watch import Watcher
+from orchestrator.app.work import Handled, Outcome, Work
+from orchestrator.contract import decode
+from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, MalformedMessage, MessageError, TemporaryError, WrongUser
+from orchestrator.saga.inputs import DeadlineDue, Message
+
+#: Waits between tries while the database is away: the first and the longest, in seconds.
+_AGAIN_FIRST_S, _AGAIN_MAX_S = 0.1, 2.0
+#: A batch smaller than this lingers when the one before it was larger.
+_SMALL_BATCH = 16
+#: Idle time after which confirmed rows are deleted without waiting for a batch, in seconds.
+_TIDY_AFTER_S = 0.5
+
+_log = logs.get(__name__)
+
+
+class Tick:
+    """The metronome's only word: beat, fire what is due, adopt what is orphaned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a line takes in."""
+
+    #: Accept a message only from the broker user that its `source` names.
+    require_user_id: bool
+    batch_count_max: int
+    batch_bytes_max: int
+    linger_s: float
+    drain_grace_s: float
+
+
+class Line:
+    """One handler thread. `consuming` False: the API process, which takes acts and orders and fires no deadlines."""
+
+    def __init__(
+        self,
+        context: Context,
+        bus: Bus,
+        fleet: Fleet,
+        watcher: Watcher,
+        limits: Limits,
+        *,
+        role: str,
+        monotonic: Callable[[], float],
+        pause: Callable[[float], object],
+        wake_at: Callable[[float], None],
+        consume: bool,
+    ) -> None:
+        self._context = context
+        self._bus = bus
+        self._fleet = fleet
+        self._watcher = watcher
+        self._limits = limits
+        self._role = role
+        self._monotonic = monotonic
+        self._pause = pause
+        self._wake_at = wake_at
+        self._consume = consume
+        self._queue: queue.SimpleQueue[Delivery | Settled | LinkChanged | Work | Tick | None] = queue.SimpleQueue()
+        self._relay = Relay()
+        self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
+        self._link = LinkChanged(consuming=False, publishing=False)
+        self._batch_before = 0
+        self._link_up_at: datetime | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="handler", daemon=True)
+        #: Monotonic time of the last beat that the database answered; None before the first.
+        self.beat_s: float | None = None
+        self.database_up = False
+
+    # --- from other threads
+
+    def start(self) -> None:
+        """Begin: the link, then the handler."""
+        self._bus.start(self._queue.put, consume=self._consume)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop consuming, finish the batch, ack, publish, close. Idempotent; takes a few seconds at most."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+
+    def tick(self) -> None:
+        """Put a tick into the queue."""
+        self._queue.put(Tick())
+
+    def submit(self, work: Work) -> Future[Outcome]:
+        """Hand an input to the handler thread; the future is done after the commit."""
+        future: Future[Outcome] = Future()
+        work.on_outcome = future.set_result
+        if self._stopping.is_set():
+            future.set_exception(TemporaryError("This process is stopping: ask another, or ask again."))
+        else:
+            self._queue.put(work)
+        return future
+
+    @property
+    def link(self) -> LinkChanged:
+        """The state of the links, as last reported."""
+        return self._link
+
+    # --- the handler thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except TemporaryError:
+                _log.info("stopping while the database does not answer; nothing of it was acked", action="left_undone")
+            except Exception:  # noqa: BLE001  # a bug of ours must not end the only thread that moves orders
+                _log.exception("the line stumbled; it goes on", action="line_stumbled")
+                self._pause(_AGAIN_FIRST_S)
+        self._close()
+
+    def _turn(self) -> None:
+        works, ticks = self._gather()
+        for start in range(0, len(works), self._limits.batch_count_max):
+            self._carry(works[start : start + self._limits.batch_count_max])
+        if ticks:
+            self._on_tick()
+        if not works:
+            self._tidy()
+
+    def _gather(self) -> tuple[list[Work], bool]:
+        """Everything that is waiting, up to a batch; a small batch lingers only when the one before was larger."""
+        works: list[Work] = []
+        ticked = False
+        size = 0
+        wait_s: float | None = _TIDY_AFTER_S
+        lingered = self._batch_before < _SMALL_BATCH
+        while len(works) < self._limits.batch_count_max and size < self._limits.batch_bytes_max:
+            try:
+                item = self._queue.get_nowait() if wait_s is None else self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                if works and not lingered and len(works) < _SMALL_BATCH:
+                    lingered = True
+                    wait_s = self._limits.linger_s
+                    continue
+                break
+            wait_s = None
+            if item is None:
+                break
+            if isinstance(item, Tick):
+                ticked = True
+            elif isinstance(item, Work):
+                works.append(item)
+            elif isinstance(item, Delivery):
+                size += len(item.wire.body)
+                works.append(read(item, require_user_id=self._limits.require_user_id))
+            elif isinstance(item, Settled):
+                self._relay.settle(item, self._monotonic())
+                self._watcher.settled(item)
+            else:
+                self._on_link(item)
+        self._batch_before = len(works)
+        works.extend(self._relay.take_late())
+        return works, ticked
+
+    def _carry(self, works: list[Work]) -> Handled:
+        """One batch along the line."""
+        self._watcher.reached("received")
+        started_s = self._monotonic()
+        handled = self._handle(works)
+        committed_s = self._monotonic()
+        self._watcher.handled(handled, committed_s - started_s)
+        self._watcher.reached("committed")
+        deliveries = [work.delivery for work in works if work.delivery is not None]
+        if deliveries:
+            self._bus.ack(deliveries)
+        self._watcher.reached("acked")
+        self._publish(handled.outbox, committed_s)
+        self._watcher.reached("published")
+        for work, outcome in handled.outcomes:
+            if work.on_outcome is not None:
+                work.on_outcome(outcome)
+        if handled.next_deadline_ms is not None:
+            self._wake_at(committed_s + handled.next_deadline_ms / 1000)
+        return handled
+
+    def _handle(self, works: list[Work]) -> Handled:
+        """Handle a batch until it is committed: temporary failures are waited out, bad data is bisected to its culprit."""
+        confirmed = self._relay.take_confirmed()
+        wait_s = _AGAIN_FIRST_S
+        while True:
+            try:
+                handled = handle(self._context, works, confirmed=confirmed)
+            except TemporaryError as error:
+                self._database_is_away(error, wait_s)
+                if self._stopping.is_set():
+                    # Not committed, so not acked: the broker delivers it to another worker.
+                    self._relay.put_back_confirmed(confirmed)
+                    raise
+                wait_s = min(_AGAIN_MAX_S, wait_s * 2)
+            except (DataRefused, InvariantViolated) as error:
+                self._relay.put_back_confirmed(confirmed)
+                return self._bisect(works, error)
+            else:
+                self._database_is_back()
+                return handled
+
+    def _bisect(self, works: list[Work], error: EscrowError) -> Handled:
+        """Halve a refused batch until the culprit stands alone; its neighbours are applied."""
+        ordered = in_order(works)
+        if len(ordered) == 1:
+            return self._isolate(ordered[0], error)
+        middle = len(ordered) // 2
+        first, second = self._handle(ordered[:middle]), self._handle(ordered[middle:])
+        nexts = [ms for ms in (first.next_deadline_ms, second.next_deadline_ms) if ms is not None]
+        return Handled(
+            outcomes=first.outcomes + second.outcomes,
+            outbox=first.outbox + second.outbox,
+            next_deadline_ms=min(nexts, default=None),
+        )
+
+    def _isolate(self, work: Work, error: EscrowError) -> Handled:
+        """The culprit alone: a message is quarantined as it came, a deadline is put off, an act is answered with the error."""
+        _log.error("the database refuses an input", action="input_refused", order_id=work.order_id, error=str(error))
+        if work.delivery is not None and work.unreadable is None:
+            refusal = MalformedMessage(f"The database refuses it: {error}")
+            return self._handle([Work(order_id=None, input=None, delivery=work.delivery, unreadable=refusal)])
+        if isinstance(work.input, DeadlineDue) and work.order_id is not None:
+            put_off(self._context, work.order_id, work.input.name)
+        return Handled(outcomes=[(work, Outcome(decision=None, order=None, error=error))])
+
+    def _publish(self, messages: Sequence[OutboxMessage], committed_s: float) -> None:
+        """Publish what was just committed; after a pause of more than 1 s only what is still ours (R17)."""
+        if not messages:
+            return
+        if self._monotonic() - committed_s > 1:
+            still = set(self._fleet.owned(self._context.owner, [message.outbox_id for message in messages]))
+            messages = [message for message in messages if message.outbox_id in still]
+        self._relay.sending(messages, committed_s)
+        self._bus.publish(messages)
+
+    def _on_link(self, link: LinkChanged) -> None:
+        self._link = link
+        if not link.consuming:
+            self._link_up_at = None
+        self._hearing.link_changed(consuming=link.consuming, depth=link.inbox_depth, at_s=self._monotonic())
+        _log.info(
+            "the link changed",
+            action="link_changed",
+            consuming=link.consuming,
+            publishing=link.publishing,
+            blocked=link.blocked,
+        )
+
+    def _on_tick(self) -> None:
+        try:
+            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
+            self._database_is_back()
+            if self._link.consuming and self._link_up_at is None:
+                self._link_up_at = beat.now
+            self.beat_s = self._monotonic()
+            if self._consume:
+                self._fire(beat)
+            for owner in beat.dead_owners:
+                self._adopt(owner)
+            self._send_again()
+            if self._consume:
+                self._fleet.expire_parked(beat.now, self._limits.batch_count_max)
+        except TemporaryError as error:
+            self._database_is_away(error, 0)
+
+    def _fire(self, beat: Beat) -> None:
+        """Fire what is due, batch after batch; and be woken when the next is."""
+        if self._hearing.consuming and not self._hearing.drained:
+            self._hearing.measured(self._bus.inbox_depth(), self._monotonic())
+        while self._hearing.may_fire and not self._stopping.is_set():
+            works = due_work(self._context.store, self._limits.batch_count_max, heard_since=beat.earliest_link_up_at or self._link_up_at)
+            fired = works and any(outcome.decision and outcome.decision.entry for _, outcome in self._carry(works).outcomes)
+            if not fired or len(works) < self._limits.batch_count_max:
+                break
+        if beat.next_due_at is not None and beat.next_due_at > beat.now:
+            self._wake_at(self._monotonic() + (beat.next_due_at - beat.now).total_seconds())
+
+    def _adopt(self, owner: str | None) -> None:
+        """Send what a dead worker left behind."""
+        if not self._link.publishing:
+            return
+        messages = self._fleet.adopt(owner, self._context.owner, self._limits.batch_count_max)
+        if messages:
+            _log.info("messages adopted", action="outbox_adopted", owner=owner, count=len(messages))
+            self._publish(messages, self._monotonic())
+
+    def _send_again(self) -> None:
+        """Send again what came back and is still ours; with the link down the API process leaves it to the workers."""
+        if not self._link.publishing:
+            if not self._consume and (waiting := self._relay.came_back()):
+                self._fleet.release(self._context.owner, waiting)
+                self._relay.forget(waiting)
+            return
+        due = self._relay.due_again(self._monotonic())
+        if not due:
+            return
+        still = set(self._fleet.owned(self._context.owner, [message.outbox_id for message in due]))
+        self._relay.forget(message.outbox_id for message in due if message.outbox_id not in still)
+        again = [message for message in due if message.outbox_id in still]
+        self._relay.sending(again, self._monotonic())
+        self._bus.publish(again)
+
+    def _tidy(self) -> None:
+        """With nothing else to do, delete the confirmed rows."""
+        confirmed = self._relay.take_confirmed()
+        if not confirmed:
+            return
+        try:
+            self._fleet.forget_outbox(confirmed)
+        except TemporaryError as error:
+            self._relay.put_back_confirmed(confirmed)
+            self._database_is_away(error, 0)
+
+    def _database_is_away(self, error: Exception, wait_s: float) -> None:
+        """Let the inbox go, so that others may take it, and wait."""
+        if self.database_up or self.beat_s is None:
+            _log.warning("the database does not answer", action="database_away", error=str(error))
+        self.database_up = False
+        self._bus.pause()
+        if wait_s:
+            self._pause(wait_s)
+
+    def _database_is_back(self) -> None:
+        if not self.database_up:
+            self.database_up = True
+            self._hearing.database_returned(self._monotonic())
+            self._bus.resume()
+
+    def _close(self) -> None:
+        self._bus.close()
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, Settled):
+                self._relay.settle(item, self._monotonic())
+            elif isinstance(item, Work) and item.on_outcome is not None:
+                stopping = TemporaryError("This process is stopping: ask another, or ask again.")
+                item.on_outcome(Outcome(decision=None, order=None, error=stopping))
+        try:
+            self._tidy()
+            self._fleet.leave(self._context.owner)
+        except TemporaryError:
+            _log.info("the database does not answer; another worker will adopt what is left", action="left_behind")
+
+
+def read(delivery: Delivery, *, require_user_id: bool) -> Work:
+    """A delivery as an input, or as something that cannot be taken."""
+    try:
+        envelope = decode(delivery.wire)
+        if require_user_id and delivery.user_id != envelope.source:
+            raise WrongUser(f"The source is {envelope.source}, and the broker user is {delivery.user_id or 'not named'}.")
+    except MessageError as error:
+        return Work(order_id=None, input=None, delivery=delivery, unreadable=error)
+    return Work(order_id=envelope.subject, input=Message(envelope=envelope), delivery=delivery)

@@ -1,0 +1,223 @@
+"""The sheet a batch is worked out on: the orders as they are by now, and everything that is to be written. In memory only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined
+from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, encode
+from orchestrator.contract.envelope import attributes
+from orchestrator.errors import MessageError
+from orchestrator.saga.decision import Announcement, Command, Decision
+from orchestrator.saga.inputs import Seen
+from orchestrator.saga.order import Order
+
+#: Source of everything that Escrow says.
+SOURCE = "escrow"
+
+
+def digest(envelope: Envelope) -> str:
+    """What makes two messages with one id the same: sha256 of the canonical envelope, hexadecimal."""
+    return hashlib.sha256(canonical.encode(attributes(envelope) | {"data": envelope.data})).hexdigest()
+
+
+class Sheet:
+    """One batch in the making. `orders` is the present; `take` moves it on."""
+
+    def __init__(self, topology: Topology, owner: str, new_id: Callable[[], str], orders: Mapping[str, Order], now: datetime) -> None:
+        self.now = now
+        self.orders: dict[str, Order] = dict(orders)
+        #: (order id, source, message id) → digest, of what journals hold.
+        self.recorded: dict[tuple[str, str, str], str] = {}
+        #: What this batch journals, by the same key.
+        self._taken: dict[tuple[str, str, str], Envelope] = {}
+        #: What is parked for orders that do not exist yet.
+        self.waiting: dict[str, list[Parked]] = {}
+        self._topology = topology
+        self._owner = owner
+        self._new_id = new_id
+        self._before = dict(orders)
+        self._changes = Changes()
+        #: Commands to send, with the decision's seq and place, and the id of the message that caused them.
+        self._commands: list[tuple[str, int, int, Command, str | None]] = []
+        self._bodies: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
+
+    def take(self, order_id: str, decision: Decision, *, cause: Envelope | None) -> None:
+        """Put down a decision: the order moves on, its entry is written, its messages go out."""
+        entry, order = decision.entry, decision.order
+        if entry is None or order is None:
+            return
+        self.orders[order_id] = order
+        self._changes.entries.append(entry)
+        if entry.source is not None and entry.message_id is not None and cause is not None:
+            self._taken[order_id, entry.source, entry.message_id] = cause
+        cause_id = cause.id if cause is not None else None
+        for place, command in enumerate(decision.commands):
+            if command.data is not None:
+                self._bodies.setdefault((order_id, entry.seq), {})[command.command_id] = command.data
+            self._commands.append((order_id, entry.seq, place, command, cause_id))
+        for place, announcement in enumerate(decision.announcements, start=len(decision.commands)):
+            self._changes.outbox.append(self._announcement(order_id, entry.seq, place, announcement))
+        self._changes.answered.extend((order_id, command_id) for command_id in decision.answered)
+
+    def seen(self, envelope: Envelope) -> Seen:
+        """Whether this order's journal holds the message already (R15)."""
+        key = (envelope.subject, envelope.source, envelope.id)
+        taken = self._taken.get(key)
+        known = digest(taken) if taken is not None else self.recorded.get(key)
+        return "no" if known is None else "same" if known == digest(envelope) else "other"
+
+    def park(self, parked: Parked) -> None:
+        """Keep a message for an order that does not exist yet; a copy of one kept already is no matter."""
+        waiting = self.waiting.setdefault(parked.order_id, [])
+        if all((p.source, p.message_id) != (parked.source, parked.message_id) for p in waiting):
+            waiting.append(parked)
+            self._changes.parked.append(parked)
+
+    def unpark(self, parked: Parked) -> None:
+        """The message is in the journal now."""
+        self._changes.unparked.append((parked.order_id, parked.source, parked.message_id))
+
+    def quarantine(self, envelope: Envelope, wire: Wire, reason: str, detail: str) -> None:
+        """Keep a message that cannot be applied."""
+        self._quarantine(wire, reason, detail, envelope)
+
+    def quarantine_unreadable(self, delivery: Delivery, error: MessageError) -> None:
+        """Keep a message that cannot be read."""
+        self._quarantine(delivery.wire, error.code, str(error), None)
+
+    def put_off(self, order_id: str, name: str, wait: timedelta) -> None:
+        """Try a deadline of ours again later: deciding it raised."""
+        self._changes.put_off.append((order_id, name, self.now + wait))
+
+    def speaking(self) -> set[str]:
+        """Ids of the orders that have something to say: their older outbox rows are taken over with it (R17)."""
+        return {message.order_id for message in self._changes.outbox} | {order_id for order_id, *_ in self._commands}
+
+    def unanswered(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        """Those of the messages that this batch has not answered: the others are deleted, and need not be sent."""
+        answered = set(self._changes.answered)
+        return [message for message in messages if (message.order_id, message.command_id) not in answered]
+
+    def missing_bodies(self) -> Collection[tuple[str, int]]:
+        """(order id, seq) of the entries whose bodies are sent again (R6)."""
+        return {
+            (order_id, command.body_seq)
+            for order_id, _seq, _place, command, _cause in self._commands
+            if command.data is None and command.command_id not in self._bodies.get((order_id, command.body_seq), {})
+        }
+
+    def fill_bodies(self, effects: Mapping[tuple[str, int], bytes]) -> None:
+        """Make the outbox rows of all commands; `effects` are those of `missing_bodies`."""
+        for key, raw in effects.items():
+            self._bodies[key] = {
+                command["command_id"]: command["data"] for command in canonical.load(raw).get("commands", ()) if "data" in command
+            }
+        for order_id, seq, place, command, cause in self._commands:
+            data = self._bodies[order_id, command.body_seq][command.command_id]
+            self._changes.outbox.append(self._command(order_id, seq, place, command, data, cause))
+        self._changes.outbox.sort(key=lambda message: (message.order_id, message.seq, message.place))
+
+    def changes(self, confirmed: Sequence[str]) -> Changes:
+        """Everything that is to be written."""
+        changes = self._changes
+        changes.confirmed.extend(confirmed)
+        # What was parked may answer a command of this very batch: the store deletes answered rows before it writes new ones.
+        changes.outbox[:] = self.unanswered(changes.outbox)
+        for order_id, order in self.orders.items():
+            before = self._before.get(order_id)
+            if before is None:
+                changes.opened.append(order)
+            elif before is not order:
+                changes.moved.append((order, before.seq))
+                changes.before[order_id] = before
+            old = before.deadlines if before is not None else {}
+            if order.deadlines is not old:
+                changes.armed.extend(
+                    (order_id, d) for name, d in order.deadlines.items() if old.get(name) is not d and d.due_at is not None
+                )
+                changes.disarmed.extend(
+                    (order_id, name) for name in old if name not in order.deadlines or order.deadlines[name].due_at is None
+                )
+        return changes
+
+    def next_deadline_ms(self) -> int | None:
+        """Time until the earliest deadline armed here."""
+        due = min((d.due_at for _, d in self._changes.armed if d.due_at is not None), default=None)
+        return None if due is None else max(0, int((due - self.now).total_seconds() * 1000))
+
+    def _command(self, order_id: str, seq: int, place: int, command: Command, data: Mapping[str, Any], cause: str | None) -> OutboxMessage:
+        envelope = Envelope(
+            id=attempt_message_id(command.command_id, command.attempt),
+            source=SOURCE,
+            type=command.name,
+            subject=order_id,
+            time=self.now,
+            data=data,
+            commandid=command.command_id,
+            undoes=command.undoes,
+            attempt=command.attempt,
+            epoch=command.epoch,
+            causationid=cause,
+        )
+        return replace(
+            self._message(order_id, seq, place, envelope, self._topology.commands, command.participant),
+            command_id=command.command_id,
+            participant=command.participant,
+            mandatory=True,
+        )
+
+    def _announcement(self, order_id: str, seq: int, place: int, announcement: Announcement) -> OutboxMessage:
+        envelope = Envelope(
+            id=announcement_id(order_id, seq, announcement.name),
+            source=SOURCE,
+            type=announcement.name,
+            subject=order_id,
+            time=self.now,
+            data=announcement.data,
+        )
+        return self._message(order_id, seq, place, envelope, self._topology.announcements, announcement.name)
+
+    def _message(self, order_id: str, seq: int, place: int, envelope: Envelope, exchange: str, key: str) -> OutboxMessage:
+        wire = encode(envelope)
+        return OutboxMessage(
+            outbox_id=self._new_id(),
+            order_id=order_id,
+            seq=seq,
+            place=place,
+            command_id=None,
+            participant=None,
+            owner=self._owner,
+            exchange=exchange,
+            routing_key=key,
+            message_id=envelope.id,
+            message_type=envelope.type,
+            content_type=wire.content_type,
+            headers=wire.headers,
+            body=wire.body,
+            created_at=self.now,
+            mandatory=False,
+        )
+
+    def _quarantine(self, wire: Wire, reason: str, detail: str, envelope: Envelope | None) -> None:
+        headers = canonical.encode({str(name): str(value) for name, value in wire.headers.items()})
+        self._changes.quarantined.append(
+            Quarantined(
+                quarantine_id=self._new_id(),
+                fingerprint=hashlib.sha256(reason.encode() + b"\0" + headers + b"\0" + wire.body).hexdigest(),
+                reason=reason,
+                detail=detail[:500],
+                source=envelope.source if envelope else None,
+                message_id=envelope.id if envelope else None,
+                message_type=envelope.type if envelope else None,
+                order_id=envelope.subject if envelope else None,
+                content_type=wire.content_type,
+                headers=headers,
+                body=wire.body,
+                at=self.now,
+            )
+        )

@@ -1,0 +1,52 @@
+"""One input on its way through the line, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.app.ports import Delivery, OutboxMessage
+from orchestrator.errors import MessageError
+from orchestrator.saga.decision import Decision
+from orchestrator.saga.inputs import Input
+from orchestrator.saga.order import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one input. `order` is the order as it now is, None where there is none."""
+
+    decision: Decision | None
+    order: Order | None
+    #: A bug of ours or a refusal of the database, when there is no decision.
+    error: Exception | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Work:
+    """One input, where it came from, and who waits for its outcome."""
+
+    #: None only for what cannot be read.
+    order_id: str | None
+    input: Input | None
+    #: The message as it came, for acking and for the quarantine.
+    delivery: Delivery | None = None
+    #: Why a delivery cannot be read: it goes to the quarantine.
+    unreadable: MessageError | None = None
+    #: Open with this definition (name, version) instead of the marked opener of the type.
+    definition: tuple[str, int] | None = None
+    #: Decide, and change nothing.
+    dry_run: bool = False
+    #: Told once, after the commit.
+    on_outcome: Callable[[Outcome], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What one committed batch left to do."""
+
+    outcomes: list[tuple[Work, Outcome]] = field(default_factory=list)
+    #: To publish, in journal order per order: older rows taken over first (R17).
+    outbox: list[OutboxMessage] = field(default_factory=list)
+    #: Milliseconds until the earliest deadline armed by the batch; None: none was.
+    next_deadline_ms: int | None = None

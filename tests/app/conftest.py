@@ -1,0 +1,33 @@
+"""An installation without processes: the real store, on SQLite and PostgreSQL, and a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.house import House
+from tests.support import services
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    """The use cases on a real store; on PostgreSQL the clock is the database's."""
+    if request.param == "sqlite":
+        house = House(f"sqlite:///{tmp_path}/escrow.db")
+        yield house
+        house.close()
+        return
+    with services.fresh_postgres() as url:
+        house = House(url)
+        yield house
+        house.close()
+
+
+@pytest.fixture
+def small_house(tmp_path: Path) -> Iterator[House]:
+    """On SQLite alone: for what does not depend on the database, and needs its clock moved."""
+    house = House(f"sqlite:///{tmp_path}/escrow.db")
+    yield house
+    house.close()
