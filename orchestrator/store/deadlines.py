@@ -1,0 +1,105 @@
+"""Deadlines: durable instants at which silence becomes an input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.app.ports import Due
+from orchestrator.saga.order import Deadline
+from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.tables import deadlines, outbox
+
+
+def row_of(order_id: str, deadline: Deadline) -> dict[str, Any]:
+    """The row that an armed deadline must have; that it was never put off is part of being armed."""
+    return {
+        "order_id": order_id,
+        "name": deadline.name,
+        "generation": deadline.generation,
+        "armed_at": deadline.armed_at,
+        "due_at": deadline.due_at,
+        "participant": deadline.participant,
+        "command_id": deadline.command_id,
+        "put_off_count": 0,
+        "put_off_until": None,
+    }
+
+
+def disarm(connection: sa.Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Delete deadlines by (order id, name); those that are gone already are no error."""
+    if keys:
+        connection.execute(_DISARM, [{"k_order": order_id, "k_name": name} for order_id, name in keys])
+
+
+def arm(connection: sa.Connection, armed: Sequence[tuple[str, Deadline]]) -> None:
+    """Set deadlines, or replace those of the same name."""
+    if armed:
+        connection.execute(_arm_statement(of(connection)), [row_of(order_id, deadline) for order_id, deadline in armed])
+
+
+def put_off(connection: sa.Connection, rows: Sequence[tuple[str, str, datetime]]) -> None:
+    """Let deadlines that made `decide` raise rest until an instant, and count it on their rows."""
+    if rows:
+        connection.execute(_PUT_OFF, [{"k_order": order_id, "k_name": name, "until": until} for order_id, name, until in rows])
+
+
+def due(connection: sa.Connection, limit: int, exclude: Collection[tuple[str, str]] = ()) -> list[Due]:
+    """What is due by the database's clock, earliest first, without what was put off and what waits for its command to be confirmed."""
+    d = deadlines.c
+    now = of(connection).instant(connection)
+    unconfirmed = sa.exists().where(outbox.c.order_id == d.order_id, outbox.c.command_id == d.command_id)
+    statement = (
+        sa.select(d.order_id, d.name, d.generation, d.armed_at, d.due_at, d.participant)
+        .where(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~unconfirmed)
+        .order_by(d.due_at)
+        # What is excluded is left out here, so that the statement keeps one text.
+        .limit(limit + len(exclude))
+    )
+    skipped = frozenset(exclude)
+    found = [Due(**row._mapping) for row in connection.execute(statement) if (row.order_id, row.name) not in skipped]
+    return found[:limit]
+
+
+def put_off_counts(connection: sa.Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """How often deadlines, by (order id, name), were put off so far."""
+    if not keys:
+        return {}
+    dialect = of(connection)
+    rows = connection.execute(_put_off_counts_statement(dialect), dialect.pack_keys("k", keys))
+    return {(row.order_id, row.name): row.put_off_count for row in rows}
+
+
+def next_due_at() -> sa.ColumnElement[datetime | None]:
+    """The earliest instant at which something can fire, as an expression. In the past: something is overdue."""
+    d = deadlines.c
+    armed = sa.select(sa.func.min(d.due_at).label("at")).where(d.put_off_until.is_(None))
+    resting = sa.select(sa.func.min(d.put_off_until).label("at"))
+    both = armed.union_all(resting).subquery("instants")
+    return sa.select(sa.func.min(both.c.at, type_=d.due_at.type)).scalar_subquery()
+
+
+@cache
+def _arm_statement(dialect: Dialect) -> Any:
+    insert = dialect.insert(deadlines)
+    replaced = {column.name: insert.excluded[column.name] for column in deadlines.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=[deadlines.c.order_id, deadlines.c.name], set_=replaced)
+
+
+@cache
+def _put_off_counts_statement(dialect: Dialect) -> sa.Select[Any]:
+    keys = dialect.keys("k", {"order_id": sa.Text, "name": sa.Text})
+    d = deadlines.c
+    return sa.select(d.order_id, d.name, d.put_off_count).where(d.order_id == keys.c.order_id, d.name == keys.c.name)
+
+
+_DISARM = sa.delete(deadlines).where(deadlines.c.order_id == sa.bindparam("k_order"), deadlines.c.name == sa.bindparam("k_name"))
+_PUT_OFF = (
+    sa.update(deadlines)
+    .where(deadlines.c.order_id == sa.bindparam("k_order"), deadlines.c.name == sa.bindparam("k_name"))
+    .values(put_off_count=deadlines.c.put_off_count + 1, put_off_until=sa.bindparam("until"))
+)

@@ -1,0 +1,133 @@
+"""Registered definitions: what orders are pinned to (R30)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.contract import canonical
+from orchestrator.errors import SettingsError
+from orchestrator.store.dialect import of, reading, writing
+from orchestrator.store.tables import definitions
+
+#: Where an expanded document names event types, at any depth: as a text, a list of texts, or the keys of a mapping.
+_NAMING_KEYS = frozenset({"opens_on", "abort_on", "done_on", "refused_on", "on", "all_of"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A definition to register at a start."""
+
+    name: str
+    version: int
+    #: sha256 of `raw`, hexadecimal.
+    fingerprint: str
+    #: Canonical JSON of the document as it was written.
+    raw: bytes
+    #: Canonical JSON of it with every default written out: what orders run on.
+    expanded: bytes
+    #: The event type that opens its orders.
+    opens_on: str
+    #: Whether this start wants it to be the one that `opens_on` opens.
+    is_opener: bool
+
+
+def register(engine: sa.Engine, registrations: Sequence[Registration]) -> None:
+    """Register definitions and mark the openers: at most one for an event type, the one this start names. Idempotent; all or nothing.
+
+    Raises: SettingsError when a registered version has other content, or two definitions are to open on one event type.
+    """
+    _check_openers(registrations)
+    with writing(engine) as connection:
+        _lock(connection)
+        for registration in registrations:
+            _register_once(connection, registration)
+        _mark_openers(connection, [registration for registration in registrations if registration.is_opener])
+
+
+def stored(engine: sa.Engine, name: str, version: int) -> bytes | None:
+    """The expanded document of a registered definition."""
+    d = definitions.c
+    with reading(engine) as connection:
+        return connection.execute(sa.select(d.expanded).where(d.name == name, d.version == version)).scalar_one_or_none()
+
+
+def opener(engine: sa.Engine, event_type: str) -> tuple[str, int] | None:
+    """The (name, version) that an event type opens."""
+    d = definitions.c
+    with reading(engine) as connection:
+        row = connection.execute(sa.select(d.name, d.version).where(d.opens_on == event_type, d.is_opener)).one_or_none()
+        return None if row is None else (row.name, row.version)
+
+
+def latest(engine: sa.Engine, name: str) -> int | None:
+    """The highest registered version of a definition."""
+    with reading(engine) as connection:
+        version: int | None = connection.execute(
+            sa.select(sa.func.max(definitions.c.version)).where(definitions.c.name == name)
+        ).scalar_one()
+        return version
+
+
+def known_types(engine: sa.Engine) -> frozenset[str]:
+    """Every event type that a registered definition names."""
+    with reading(engine) as connection:
+        documents = connection.scalars(sa.select(definitions.c.expanded)).all()
+    return frozenset(name for document in documents for name in _event_types(canonical.load(document)))
+
+
+def _check_openers(registrations: Sequence[Registration]) -> None:
+    openers: dict[str, Registration] = {}
+    for registration in registrations:
+        if not registration.is_opener:
+            continue
+        other = openers.setdefault(registration.opens_on, registration)
+        if other is not registration:
+            raise SettingsError(
+                f"Definitions {other.name} {other.version} and {registration.name} {registration.version} both open on "
+                f"{registration.opens_on}: keep one, or let one open on another event type."
+            )
+
+
+def _lock(connection: sa.Connection) -> None:
+    """One start at a time; readers go on."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE definitions IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _register_once(connection: sa.Connection, registration: Registration) -> None:
+    d = definitions.c
+    at_version = (d.name == registration.name, d.version == registration.version)
+    kept = connection.execute(sa.select(d.fingerprint).where(*at_version)).scalar_one_or_none()
+    if kept is None:
+        row = {name: getattr(registration, name) for name in ("name", "version", "fingerprint", "raw", "expanded", "opens_on")}
+        row |= {"is_opener": False, "registered_at": of(connection).now(connection)}
+        connection.execute(sa.insert(definitions), row)
+    elif kept != registration.fingerprint:
+        raise SettingsError(
+            f"Definition {registration.name} version {registration.version} is registered with other content "
+            f"(fingerprint {kept}, now {registration.fingerprint}): raise `version` to {registration.version + 1}."
+        )
+
+
+def _mark_openers(connection: sa.Connection, openers: Sequence[Registration]) -> None:
+    d = definitions.c
+    for registration in openers:
+        this = (d.name == registration.name) & (d.version == registration.version)
+        # The old mark goes first: the index allows one.
+        connection.execute(sa.update(definitions).where(d.opens_on == registration.opens_on, d.is_opener, ~this).values(is_opener=False))
+        connection.execute(sa.update(definitions).where(this, ~d.is_opener).values(is_opener=True))
+
+
+def _event_types(document: Any) -> Iterator[str]:
+    if isinstance(document, list):
+        for item in document:
+            yield from _event_types(item)
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            if key in _NAMING_KEYS:
+                yield from [value] if isinstance(value, str) else (name for name in value or () if isinstance(name, str))
+            yield from _event_types(value)

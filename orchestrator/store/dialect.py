@@ -1,0 +1,212 @@
+"""What PostgreSQL and SQLite do differently, and nowhere else: upserts, key lists, locks, the clock, errors.
+
+Statements are built once per dialect and kept: lists of keys go in as one parameter (an array, or JSON text), so a statement has one text
+whatever the size of the batch, and is planned once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreUnavailable
+from orchestrator.store.tables import Instant
+
+Clock = Callable[[], datetime]
+Upsert = postgresql.Insert | sqlite.Insert
+
+#: Execution options of ours on engine and connection.
+CLOCK_OPTION = "escrow_clock"
+WRITE_OPTION = "escrow_write"
+
+_REFUSED_CLASSES = frozenset({"22", "23"})
+#: Connection, serialization, resources, intervention, system; then idle in transaction, read-only (a failover), lock not available.
+_TEMPORARY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_TEMPORARY_STATES = frozenset({"25P03", "25006", "55P03"})
+_SQLITE_TEMPORARY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+class PostgreSQL:
+    """PostgreSQL through psycopg."""
+
+    def insert(self, table: sa.Table) -> Upsert:
+        """An INSERT that may say what happens on conflict."""
+        return postgresql.insert(table)
+
+    def among(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+        """Whether `column` is one of the texts that the parameter `name` packs."""
+        return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(sa.Text)))
+
+    def pack(self, name: str, values: Collection[str]) -> dict[str, Any]:
+        """The parameters of `among`."""
+        return {name: list(values)}
+
+    def keys(self, name: str, columns: Mapping[str, type[sa.types.TypeEngine[Any]]]) -> sa.FromClause:
+        """Rows of keys to join with, from the parameters that `pack_keys` makes."""
+        arrays = [sa.bindparam(f"{name}_{place}", type_=postgresql.ARRAY(kind)) for place, kind in enumerate(columns.values())]
+        parts: list[sa.Column[Any]] = [sa.Column(label, kind) for label, kind in columns.items()]
+        return sa.func.unnest(*arrays).table_valued(*parts, name=name).render_derived()
+
+    def pack_keys(self, name: str, rows: Collection[Sequence[Any]]) -> dict[str, Any]:
+        """The parameters of `keys`."""
+        return {f"{name}_{place}": list(values) for place, values in enumerate(zip(*rows, strict=True))}
+
+    def lock_names(self, connection: sa.Connection, order_ids: Sequence[str]) -> None:
+        """Lock ids that have no row, in the order given, until the transaction ends."""
+        connection.execute(_LOCK_NAMES, {"ids": list(order_ids)})
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The database's clock."""
+        return connection.execute(_NOW).scalar_one()
+
+    def instant(self, connection: sa.Connection, ago: timedelta = timedelta(0)) -> sa.ColumnElement[datetime]:
+        """The database's clock less `ago`, within a statement. The start of the statement: stable, so an index can be searched for it."""
+        at: sa.ColumnElement[datetime] = sa.func.statement_timestamp(type_=Instant)
+        return at - sa.literal(ago, sa.Interval) if ago else at
+
+    @property
+    def returns_from_cte(self) -> bool:
+        """Whether a statement can write in a WITH clause and read around it."""
+        return True
+
+    def error(self, error: exc.DBAPIError) -> EscrowError:
+        """Whose fault this is."""
+        state: str | None = getattr(error.orig, "sqlstate", None)
+        text = f"PostgreSQL: {str(error.orig).strip()}"
+        if error.connection_invalidated:
+            return StoreUnavailable(text)
+        if state is None:
+            # Refused by the driver (a NUL in a text), or no connection at all.
+            return DataRefused(text) if isinstance(error, exc.DataError) else StoreUnavailable(text)
+        if state[:2] in _REFUSED_CLASSES:
+            return DataRefused(text)
+        if state[:2] in _TEMPORARY_CLASSES or state in _TEMPORARY_STATES:
+            return StoreUnavailable(text)
+        return InvariantViolated(f"{text} (SQLSTATE {state})")
+
+
+class SQLite:
+    """SQLite in WAL mode. A write transaction begins IMMEDIATE, which is every lock at once."""
+
+    def insert(self, table: sa.Table) -> Upsert:
+        """As for PostgreSQL."""
+        return sqlite.insert(table)
+
+    def among(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+        """As for PostgreSQL."""
+        values = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
+        return column.in_(sa.select(values.c.value))
+
+    def pack(self, name: str, values: Collection[str]) -> dict[str, Any]:
+        """As for PostgreSQL."""
+        return {name: json.dumps(list(values))}
+
+    def keys(self, name: str, columns: Mapping[str, type[sa.types.TypeEngine[Any]]]) -> sa.FromClause:
+        """As for PostgreSQL."""
+        rows = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
+        parts = [
+            sa.func.json_extract(rows.c.value, sa.literal_column(f"'$[{place}]'"), type_=kind).label(label)
+            for place, (label, kind) in enumerate(columns.items())
+        ]
+        return sa.select(*parts).select_from(rows).subquery(name)
+
+    def pack_keys(self, name: str, rows: Collection[Sequence[Any]]) -> dict[str, Any]:
+        """As for PostgreSQL."""
+        return {name: json.dumps([list(row) for row in rows])}
+
+    def lock_names(self, connection: sa.Connection, order_ids: Sequence[str]) -> None:
+        """Nothing: the write transaction is the lock."""
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The injected clock."""
+        return cast(Clock, connection.get_execution_options()[CLOCK_OPTION])()
+
+    def instant(self, connection: sa.Connection, ago: timedelta = timedelta(0)) -> sa.ColumnElement[datetime]:
+        """The injected clock less `ago`, as a parameter."""
+        return sa.literal(self.now(connection) - ago, Instant)
+
+    @property
+    def returns_from_cte(self) -> bool:
+        """It cannot."""
+        return False
+
+    def error(self, error: exc.DBAPIError) -> EscrowError:
+        """Whose fault this is."""
+        text = f"SQLite: {error.orig}"
+        if isinstance(error, exc.IntegrityError | exc.DataError):
+            return DataRefused(text)
+        # The low byte is the primary code; the rest says which kind of it.
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if error.connection_invalidated or code in _SQLITE_TEMPORARY:
+            return StoreUnavailable(text)
+        return InvariantViolated(text)
+
+
+Dialect = PostgreSQL | SQLite
+
+_POSTGRESQL = PostgreSQL()
+_SQLITE = SQLite()
+
+_NOW = sa.select(sa.func.statement_timestamp(type_=Instant))
+# The list is sorted by the caller, and unnest keeps its order.
+_LOCK_NAMES = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id")
+
+
+def of(bind: sa.Engine | sa.Connection) -> Dialect:
+    """The dialect of an engine or connection."""
+    return _POSTGRESQL if bind.dialect.name == "postgresql" else _SQLITE
+
+
+@contextmanager
+def reading(engine: sa.Engine, *, is_snapshot: bool = False) -> Iterator[sa.Connection]:
+    """A connection that reads. `is_snapshot`: all its statements see one state of the database.
+
+    Raises: StoreUnavailable.
+    """
+    with _translated(engine), engine.connect() as connection:
+        if is_snapshot and connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A write transaction: commits at the end of the block, rolls back on an exception.
+
+    Raises: StoreUnavailable, DataRefused, InvariantViolated in place of the driver's errors.
+    """
+    with _translated(engine), engine.connect() as connection:
+        connection.execution_options(**{WRITE_OPTION: True})
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def _translated(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise of(engine).error(error) from error
+    except exc.TimeoutError as error:
+        raise StoreUnavailable("Every connection to the database is in use.") from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        # Raised by the drivers for a lone surrogate and for an integer of more than 64 bits.
+        raise DataRefused(f"The database cannot hold this: {error}.") from error

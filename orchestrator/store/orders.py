@@ -1,0 +1,144 @@
+"""Orders: the narrow row that lists and locks use, and the document that is the order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.contract import canonical
+from orchestrator.errors import InvariantViolated
+from orchestrator.saga.order import Deadline, Order, from_document, to_document
+from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.tables import order_data, orders
+
+
+def projection(order: Order) -> dict[str, Any]:
+    """The row of `orders` that an order must have: everything but the document follows from the order."""
+    awaited = _awaited(order)
+    return {
+        "order_id": order.order_id,
+        "definition": order.definition,
+        "version": order.version,
+        "state": order.state,
+        "direction": order.direction,
+        "status": order.status,
+        "seq": order.seq,
+        "epoch": order.epoch,
+        "waiting_on": None if awaited is None else awaited.participant,
+        "attempts": 0 if awaited is None else _attempts(order, awaited),
+        "cause": order.cause,
+        "state_entered_at": order.state_entered_at,
+        "deadline_at": order.next_due_at,
+        "opened_at": order.opened_at,
+        "updated_at": order.updated_at,
+    }
+
+
+def read_document(document: bytes) -> Order:
+    """The order that a row of `order_data` holds."""
+    return from_document(canonical.load(document))
+
+
+def lock(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, Order]:
+    """Lock the rows in bytewise id order, then the names of those without row, and read what is there now (R19)."""
+    if not order_ids:
+        return {}
+    dialect = of(connection)
+    # Order ids are ASCII, so Python's order is the database's.
+    wanted = sorted(set(order_ids))
+    present = _lock_rows(connection, dialect, wanted)
+    missing = [order_id for order_id in wanted if order_id not in present]
+    if missing:
+        dialect.lock_names(connection, missing)
+        # Whoever held a name may have opened its order meanwhile.
+        present |= _lock_rows(connection, dialect, missing)
+    return _load(connection, dialect, present)
+
+
+def insert(connection: sa.Connection, opened: Sequence[Order]) -> None:
+    """Write new orders. An id that exists is refused by the database (DataRefused)."""
+    if opened:
+        connection.execute(sa.insert(orders), [projection(order) for order in opened])
+        connection.execute(sa.insert(order_data), [_document_row(order) for order in opened])
+
+
+def update(connection: sa.Connection, moved: Sequence[tuple[Order, int]]) -> None:
+    """Write changed orders, each over the seq it was decided on. Raises: InvariantViolated when a row has another seq."""
+    if not moved:
+        return
+    rows = [{f"new_{name}": value for name, value in projection(order).items()} | {"old_seq": seq} for order, seq in moved]
+    result = connection.execute(_UPDATE, rows)
+    if result.rowcount != len(rows):
+        raise InvariantViolated(f"{result.rowcount} of {len(rows)} orders had the seq they were decided on, under their locks.")
+    documents = [{"old_id": order.order_id, "new_document": _encode(order)} for order, _ in moved]
+    result = connection.execute(_UPDATE_DATA, documents)
+    if result.rowcount != len(documents):
+        raise InvariantViolated(f"{result.rowcount} of {len(documents)} orders had a document.")
+
+
+def _awaited(order: Order) -> Deadline | None:
+    """The deadline of the first participant awaited; while held, the one with the least time left."""
+    waits = [deadline for deadline in order.deadlines.values() if deadline.participant is not None]
+    return min(waits, key=_urgency, default=None)
+
+
+def _urgency(deadline: Deadline) -> tuple[bool, float, str]:
+    if deadline.due_at is None:
+        return True, float(deadline.remaining_ms or 0), deadline.name
+    return False, deadline.due_at.timestamp(), deadline.name
+
+
+def _attempts(order: Order, awaited: Deadline) -> int:
+    kind, _, key = awaited.name.partition(":")
+    ask = order.asks.get(key)
+    if ask is None:
+        return 0
+    return ask.undo_attempts if kind.startswith("undo") else ask.attempts
+
+
+def _encode(order: Order) -> bytes:
+    return canonical.encode(to_document(order))
+
+
+def _document_row(order: Order) -> dict[str, Any]:
+    return {"order_id": order.order_id, "document": _encode(order)}
+
+
+def _lock_rows(connection: sa.Connection, dialect: Dialect, order_ids: Sequence[str]) -> set[str]:
+    return set(connection.scalars(_lock_statement(dialect), dialect.pack("ids", order_ids)))
+
+
+def _load(connection: sa.Connection, dialect: Dialect, order_ids: Collection[str]) -> dict[str, Order]:
+    # Its own statement, after the locks: a join in the locking one would give the documents as they were before the wait.
+    if not order_ids:
+        return {}
+    rows = connection.execute(_load_statement(dialect), dialect.pack("ids", order_ids))
+    return {order_id: read_document(document) for order_id, document in rows}
+
+
+@cache
+def _lock_statement(dialect: Dialect) -> sa.Select[Any]:
+    return sa.select(orders.c.order_id).where(dialect.among(orders.c.order_id, "ids")).order_by(orders.c.order_id).with_for_update()
+
+
+@cache
+def _load_statement(dialect: Dialect) -> sa.Select[Any]:
+    return sa.select(order_data.c.order_id, order_data.c.document).where(dialect.among(order_data.c.order_id, "ids"))
+
+
+_UPDATE = (
+    sa.update(orders)
+    .where(orders.c.order_id == sa.bindparam("new_order_id"), orders.c.seq == sa.bindparam("old_seq"))
+    .values(
+        {
+            # Neither the id, nor what is fixed at the opening.
+            column.name: sa.bindparam(f"new_{column.name}")
+            for column in orders.c
+            if column.name not in {"order_id", "definition", "version", "opened_at"}
+        }
+    )
+)
+_UPDATE_DATA = sa.update(order_data).where(order_data.c.order_id == sa.bindparam("old_id")).values(document=sa.bindparam("new_document"))

@@ -1,0 +1,123 @@
+"""The outbox: messages committed with the change that caused them, until the broker has confirmed them (R17)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.app.ports import OutboxMessage
+from orchestrator.contract import canonical
+from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.tables import outbox
+
+_COLUMNS = tuple(column.name for column in outbox.c if column.name != "headers")
+
+
+def insert(connection: sa.Connection, messages: Sequence[OutboxMessage]) -> None:
+    """Write messages."""
+    if messages:
+        rows = [{name: getattr(message, name) for name in _COLUMNS} for message in messages]
+        for row, message in zip(rows, messages, strict=True):
+            row["headers"] = canonical.encode(dict(message.headers))
+        connection.execute(sa.insert(outbox), rows)
+
+
+def forget(connection: sa.Connection, outbox_ids: Collection[str]) -> None:
+    """Delete messages, confirmed by the broker; those that are gone already are no error."""
+    if outbox_ids:
+        dialect = of(connection)
+        connection.execute(_forget_statement(dialect), dialect.pack("ids", outbox_ids))
+
+
+def forget_commands(connection: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
+    """Delete every sending of commands, by (order id, command id): they were answered."""
+    if keys:
+        connection.execute(_FORGET_COMMAND, [{"k_order": order_id, "k_command": command_id} for order_id, command_id in keys])
+
+
+def take_over(connection: sa.Connection, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
+    """Make `owner` the owner of these orders' messages that others own, or nobody; returns those, in journal order."""
+    if not order_ids:
+        return []
+    dialect = of(connection)
+    rows = connection.execute(_take_over_statement(dialect), {"new_owner": owner} | dialect.pack("ids", order_ids))
+    return in_journal_order(rows)
+
+
+def owned(connection: sa.Connection, owner: str, outbox_ids: Collection[str]) -> list[str]:
+    """Those of the messages that `owner` still owns, in journal order."""
+    if not outbox_ids:
+        return []
+    dialect = of(connection)
+    parameters = {"k_owner": owner} | dialect.pack("ids", outbox_ids)
+    return list(connection.scalars(_owned_statement(dialect), parameters))
+
+
+def release(connection: sa.Connection, owner: str, outbox_ids: Collection[str]) -> None:
+    """Leave messages that `owner` owns to nobody: any worker adopts them."""
+    if outbox_ids:
+        dialect = of(connection)
+        connection.execute(_release_statement(dialect), {"k_owner": owner} | dialect.pack("ids", outbox_ids))
+
+
+def release_all(connection: sa.Connection, owner: str) -> None:
+    """Leave all messages of `owner` to nobody."""
+    connection.execute(sa.update(outbox).where(outbox.c.owner == owner).values(owner=None))
+
+
+def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
+    """Move messages of `owner` (None: of nobody) to `by`, whole orders only, about `limit` rows; returns them in journal order."""
+    c = outbox.c
+    theirs = c.owner.is_(None) if owner is None else c.owner == owner
+    # Whole orders: were an order's messages split between two adopters, the later ones might be sent first.
+    chosen = sa.select(c.order_id).where(theirs).order_by(c.order_id).limit(limit)
+    statement = sa.update(outbox).where(theirs, c.order_id.in_(chosen)).values(owner=by).returning(outbox)
+    return in_journal_order(connection.execute(statement))
+
+
+def read_message(row: Any) -> OutboxMessage:
+    """The message that a row of `outbox` holds."""
+    return OutboxMessage(**{**row._mapping, "headers": canonical.load(row.headers)})
+
+
+def in_journal_order(rows: Iterable[Any]) -> list[OutboxMessage]:
+    """Messages, order by order, as their journals caused them."""
+    return sorted(map(read_message, rows), key=lambda message: (message.order_id, message.seq, message.place))
+
+
+@cache
+def _forget_statement(dialect: Dialect) -> sa.Delete:
+    return sa.delete(outbox).where(dialect.among(outbox.c.outbox_id, "ids"))
+
+
+@cache
+def _take_over_statement(dialect: Dialect) -> Any:
+    new_owner = sa.bindparam("new_owner", type_=sa.Text)
+    return (
+        sa.update(outbox)
+        .where(dialect.among(outbox.c.order_id, "ids"), outbox.c.owner.is_distinct_from(new_owner))
+        .values(owner=new_owner)
+        .returning(outbox)
+    )
+
+
+@cache
+def _owned_statement(dialect: Dialect) -> sa.Select[Any]:
+    c = outbox.c
+    return (
+        sa.select(c.outbox_id)
+        .where(dialect.among(c.outbox_id, "ids"), c.owner == sa.bindparam("k_owner"))
+        .order_by(c.order_id, c.seq, c.place)
+    )
+
+
+@cache
+def _release_statement(dialect: Dialect) -> sa.Update:
+    c = outbox.c
+    return sa.update(outbox).where(dialect.among(c.outbox_id, "ids"), c.owner == sa.bindparam("k_owner")).values(owner=None)
+
+
+_FORGET_COMMAND = sa.delete(outbox).where(outbox.c.order_id == sa.bindparam("k_order"), outbox.c.command_id == sa.bindparam("k_command"))

@@ -1,0 +1,69 @@
+"""Parked messages: for orders that do not exist yet, kept until they do or the message expires."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.app.ports import Parked
+from orchestrator.errors import InvariantViolated
+from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.tables import parked
+
+_FIELDS = tuple(field.name for field in fields(Parked))
+_COLUMNS = tuple(parked.c[name] for name in _FIELDS)
+
+
+def insert(connection: sa.Connection, messages: Sequence[Parked]) -> None:
+    """Park messages; one that is parked already stays as it is."""
+    if messages:
+        rows = [{name: getattr(message, name) for name in _FIELDS} for message in messages]
+        connection.execute(_insert_statement(of(connection)), rows)
+
+
+def of_orders(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, list[Parked]]:
+    """What is parked, by order, each list in order of arrival."""
+    found: dict[str, list[Parked]] = {}
+    if order_ids:
+        dialect = of(connection)
+        for row in connection.execute(_of_orders_statement(dialect), dialect.pack("ids", order_ids)):
+            found.setdefault(row.order_id, []).append(Parked(**row._mapping))
+    return found
+
+
+def delete(connection: sa.Connection, keys: Sequence[tuple[str, str, str]]) -> None:
+    """Take (order id, source, message id) out. Raises: InvariantViolated when one is not there, under the order's lock."""
+    if not keys:
+        return
+    rows = [{"k_order": order_id, "k_source": source, "k_message": message_id} for order_id, source, message_id in keys]
+    result = connection.execute(_DELETE, rows)
+    if result.rowcount != len(rows):
+        raise InvariantViolated(f"{result.rowcount} of {len(rows)} parked messages were there to be taken out.")
+
+
+def expired_orders(connection: sa.Connection, now: datetime, limit: int) -> list[str]:
+    """The orders of the messages that expired first, at most `limit` of them."""
+    statement = sa.select(parked.c.order_id).where(parked.c.expires_at <= now).order_by(parked.c.expires_at).limit(limit)
+    return list(dict.fromkeys(connection.scalars(statement)))
+
+
+@cache
+def _insert_statement(dialect: Dialect) -> Any:
+    return dialect.insert(parked).on_conflict_do_nothing()
+
+
+@cache
+def _of_orders_statement(dialect: Dialect) -> sa.Select[Any]:
+    return sa.select(*_COLUMNS).where(dialect.among(parked.c.order_id, "ids")).order_by(parked.c.order_id, parked.c.arrival)
+
+
+_DELETE = sa.delete(parked).where(
+    parked.c.order_id == sa.bindparam("k_order"),
+    parked.c.source == sa.bindparam("k_source"),
+    parked.c.message_id == sa.bindparam("k_message"),
+)

@@ -1,0 +1,93 @@
+"""The schema: migrate it, and refuse to run on one that does not fit."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+import orchestrator
+from alembic import command
+from orchestrator.errors import InvariantViolated, SettingsError
+from orchestrator.store.dialect import reading, writing
+from orchestrator.store.engine import make_engine
+
+#: Held while migrating, so that two upgrades do not meet. Any fixed number.
+_UPGRADE_LOCK = 6_715_201
+
+
+def upgrade(url: str) -> None:
+    """Bring a database to this code's revision, all or nothing. Idempotent.
+
+    Raises: SettingsError when the database is newer; StoreUnavailable.
+    """
+    engine = make_engine(url, clock=_no_clock)
+    try:
+        with writing(engine) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+            if not _is_behind(connection):
+                return
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def check(engine: sa.Engine) -> None:
+    """Whether the database is at this code's revision. Raises: SettingsError, saying what to do; StoreUnavailable."""
+    with reading(engine) as connection:
+        if _is_behind(connection):
+            raise SettingsError("The database is not migrated: run `escrow db upgrade`.")
+
+
+def sql(url: str) -> str:
+    """The SQL that brings an empty database of this kind to this code's revision; connects to nothing."""
+    text = io.StringIO()
+    config = _config()
+    config.output_buffer = text
+    config.attributes["url"] = url
+    command.upgrade(config, "head", sql=True)
+    return text.getvalue()
+
+
+def _is_behind(connection: sa.Connection) -> bool:
+    """Whether revisions are missing. Raises: SettingsError when the database has one that this code does not know."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    script = ScriptDirectory.from_config(_config())
+    if current is None:
+        return True
+    try:
+        script.get_revision(current)
+    except CommandError as error:
+        raise SettingsError(
+            f"The database is newer (revision {current}) than this code knows: install the release of Escrow that migrated it."
+        ) from error
+    return current != script.get_current_head()
+
+
+def _no_clock() -> datetime:
+    raise InvariantViolated("A migration asked for the time.")
+
+
+def _config() -> Config:
+    config = Config()
+    # Percent signs are the configuration's own.
+    config.set_main_option("script_location", str(_directory()).replace("%", "%%"))
+    return config
+
+
+def _directory() -> Path:
+    """`alembic/` beside the package in a checkout; inside the package when installed from a wheel."""
+    package = Path(orchestrator.__file__).resolve().parent
+    for directory in (package.parent / "alembic", package / "_alembic"):
+        if (directory / "env.py").is_file():
+            return directory
+    raise InvariantViolated("The migrations are missing from this installation of Escrow.")

@@ -1,0 +1,343 @@
+"""The tables of the escrow, one set for PostgreSQL and SQLite (design, section 8).
+
+Ids and names compare bytewise on both (`COLLATE "C"`; SQLite's default). Documents are bytes of canonical JSON, so hashes are equal
+on both. Times are aware UTC. There are no foreign keys: every statement addresses orders by id, the families are written in one
+transaction, and `escrow verify` compares them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from orchestrator.contract.canonical import format_time, parse_time
+
+#: The statuses of orders that have not ended, as SQL: the predicate of the index that lists of open orders walk.
+OPEN_STATUSES = ("running", "undoing", "stuck", "held")
+_IS_OPEN = text("status IN ('running', 'undoing', 'stuck', 'held')")
+
+
+class TextInstant(TypeDecorator[datetime]):
+    """An instant as RFC 3339 text with six digits and Z, so that text order is time order. For SQLite, which has no such type."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """Write."""
+        return None if value is None else format_time(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Read."""
+        return None if value is None else parse_time(value)
+
+
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+Instant = DateTime(timezone=True).with_variant(TextInstant(), "sqlite")
+#: Counts rows by itself on both dialects (SQLite does so for INTEGER alone).
+Arrival = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("name", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    #: sha256 of `raw`, hexadecimal.
+    Column("fingerprint", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    #: With every default written out: what orders run on.
+    Column("expanded", LargeBinary, nullable=False),
+    Column("opens_on", Name, nullable=False),
+    #: Whether events of type `opens_on` open this one, by the latest start.
+    Column("is_opener", Boolean, nullable=False),
+    Column("registered_at", Instant, nullable=False),
+    PrimaryKeyConstraint("name", "version"),
+    Index(
+        "uq_definitions_opener",
+        "opens_on",
+        unique=True,
+        postgresql_where=text("is_opener"),
+        sqlite_where=text("is_opener"),
+    ),
+)
+
+#: Narrow and hot: a move touches none of the indexed columns but `status`, so most updates are heap-only (HOT).
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    Column("definition", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    #: The first participant awaited.
+    Column("waiting_on", Name),
+    #: Sendings of what it is waited for.
+    Column("attempts", Integer, nullable=False),
+    Column("cause", Text),
+    Column("state_entered_at", Instant, nullable=False),
+    #: The earliest deadline, for lists; `deadlines` is what fires.
+    Column("deadline_at", Instant),
+    Column("opened_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    PrimaryKeyConstraint("order_id"),
+    Index(None, "opened_at", "order_id"),
+    Index(None, "status", "opened_at", "order_id"),
+    Index("ix_orders_open", "opened_at", "order_id", postgresql_where=_IS_OPEN, sqlite_where=_IS_OPEN),
+    postgresql_with={"fillfactor": 70},
+)
+
+order_data = Table(
+    "order_data",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    #: Canonical JSON of `saga.order.to_document`.
+    Column("document", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("order_id"),
+    postgresql_with={"fillfactor": 70},
+)
+
+_APPLIED = text("cause_seq IS NOT NULL AND verdict = 'moved'")
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", Text, nullable=False),
+    #: Of the message that this entry first records; null otherwise, so that it counts as not seen (R15).
+    Column("source", Name),
+    Column("message_id", Name),
+    Column("cause_seq", BigInteger),
+    Column("name", Text, nullable=False),
+    Column("actor", Text),
+    Column("reason", Text),
+    Column("verdict", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("patch", LargeBinary, nullable=False),
+    Column("effects", LargeBinary, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    PrimaryKeyConstraint("order_id", "seq"),
+    UniqueConstraint("order_id", "source", "message_id"),
+    # A message recorded once is applied at most once, however often it is replayed (R15).
+    Index("uq_journal_applied", "order_id", "cause_seq", unique=True, postgresql_where=_APPLIED, sqlite_where=_APPLIED),
+)
+
+_IS_PUT_OFF = text("put_off_until IS NOT NULL")
+
+deadlines = Table(
+    "deadlines",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("armed_at", Instant, nullable=False),
+    #: Null while the order is held.
+    Column("due_at", Instant),
+    Column("participant", Name),
+    #: Not fired while this command lies unconfirmed in the outbox (R5).
+    Column("command_id", Name),
+    Column("put_off_count", Integer, nullable=False),
+    Column("put_off_until", Instant),
+    PrimaryKeyConstraint("order_id", "name"),
+    Index(None, "due_at"),
+    Index("ix_deadlines_put_off", "put_off_until", postgresql_where=_IS_PUT_OFF, sqlite_where=_IS_PUT_OFF),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("outbox_id", Name, nullable=False),
+    Column("order_id", Name, nullable=False),
+    #: Journal entry that caused it, and place among that entry's messages.
+    Column("seq", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("command_id", Name),
+    Column("participant", Name),
+    #: Worker incarnation that is to send it; null: nobody yet.
+    Column("owner", Name),
+    Column("exchange", Text, nullable=False),
+    Column("routing_key", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("message_type", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("headers", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("mandatory", Boolean, nullable=False),
+    PrimaryKeyConstraint("outbox_id"),
+    Index(None, "order_id", "command_id"),
+    Index(None, "owner", "created_at"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("incarnation", Name, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("beat_at", Instant, nullable=False),
+    #: When its consumer link came up; null while it is down or the process has none.
+    Column("link_up_at", Instant),
+    PrimaryKeyConstraint("incarnation"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", Name, nullable=False),
+    Column("next_at", Instant, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    #: Order of arrival within an order, whose lock orders the writers.
+    Column("arrival", Arrival, autoincrement=True, nullable=False),
+    Column("order_id", Name, nullable=False),
+    Column("source", Name, nullable=False),
+    Column("message_id", Name, nullable=False),
+    Column("message_type", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("parked_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    PrimaryKeyConstraint("arrival"),
+    UniqueConstraint("order_id", "source", "message_id"),
+    Index(None, "expires_at"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("quarantine_id", Name, nullable=False),
+    #: What makes two messages equal: sha256 over reason and body, hexadecimal.
+    Column("fingerprint", Name, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("source", Name),
+    Column("message_id", Name),
+    Column("message_type", Name),
+    Column("order_id", Name),
+    Column("content_type", Text, nullable=False),
+    Column("headers", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    #: `replayed` or `discarded`; null: a human is still to decide.
+    Column("resolution", Text),
+    Column("resolved_by", Text),
+    Column("resolved_at", Instant),
+    Column("resolved_reason", Text),
+    PrimaryKeyConstraint("quarantine_id"),
+    UniqueConstraint("fingerprint"),
+    Index(None, "last_at", "quarantine_id"),
+    Index(None, "order_id"),
+)
+
+#: Health of participants (R8); filled by the circuit of a later release.
+participants = Table(
+    "participants",
+    metadata,
+    Column("name", Name, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("last_reply_at", Instant),
+    PrimaryKeyConstraint("name"),
+)
+
+#: How far a process that can be killed and run again has come (recovery, retention).
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("name", Name, nullable=False),
+    Column("position", LargeBinary, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("actor", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("order_id", Name, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    PrimaryKeyConstraint("actor", "key"),
+    Index(None, "created_at"),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("name", Name, nullable=False),
+    Column("role", Text, nullable=False),
+    #: sha256 of the token, hexadecimal; the token itself is nowhere.
+    Column("digest", Name, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    PrimaryKeyConstraint("name"),
+    UniqueConstraint("digest"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", Arrival, autoincrement=True, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("order_id", Name),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("audit_id"),
+    Index(None, "at"),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("definition", Name, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("status", Name, nullable=False),
+    Column("shard", Integer, nullable=False),
+    #: May be negative: the sum over the shards is what counts.
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint("definition", "state", "status", "shard"),
+    postgresql_with={"fillfactor": 50},
+)

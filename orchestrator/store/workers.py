@@ -1,0 +1,117 @@
+"""Workers: who is alive, and whose messages need another sender (R17)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.app.ports import OutboxMessage
+from orchestrator.store import deadlines, outbox
+from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.tables import Instant, Name, workers
+from orchestrator.store.tables import outbox as outbox_table
+
+#: A worker that has not beaten for this long is dead.
+SILENCE = timedelta(milliseconds=1_500)
+#: The row under whose lock messages without owner are adopted.
+NOBODY = "nobody"
+#: The beat of rows that never beat: no time is before it.
+_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What one beat learns about the world."""
+
+    #: The database's clock.
+    now: datetime
+    #: The earliest instant at which a deadline can fire, perhaps past; None: none is armed.
+    next_due_at: datetime | None
+    #: Whose messages are to be adopted; None stands for nobody. May name workers that left no message: adopting forgets them.
+    dead_owners: list[str | None]
+    #: When the first of the living workers' consumer links came up (R9); None: no link is up.
+    earliest_link_up_at: datetime | None
+
+
+def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None) -> Beat:
+    """Say that a worker lives, and look around; one statement on PostgreSQL."""
+    dialect = of(connection)
+    written = _beat_statement(connection, dialect, incarnation, role, link_up_at)
+    if dialect.returns_from_cte:
+        beaten = written.cte("beaten")
+        rows = connection.execute(_look(connection, dialect, beaten.c.beat_at, incarnation, beaten)).all()
+    else:
+        now = connection.execute(written).scalar_one()
+        rows = connection.execute(_look(connection, dialect, sa.literal(now, Instant), incarnation, None)).all()
+    # The statement does not see the row that it writes.
+    links = [at for at in (rows[0].link_up_at, link_up_at) if at is not None]
+    return Beat(
+        now=rows[0].now,
+        next_due_at=rows[0].next_due_at,
+        dead_owners=[None if row.dead == NOBODY else row.dead for row in rows if row.dead is not None],
+        earliest_link_up_at=min(links, default=None),
+    )
+
+
+def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
+    """Take the messages of a dead worker (None: of nobody), whole orders, about `limit` of them; in journal order.
+
+    Empty when the worker lives after all, or nothing is left: then its row is deleted. Call again until empty.
+    """
+    dialect = of(connection)
+    name = NOBODY if owner is None else owner
+    never = {"incarnation": name, "role": NOBODY, "beat_at": _NEVER, "link_up_at": None}
+    connection.execute(dialect.insert(workers).on_conflict_do_nothing(), never)
+    lock = sa.select(workers.c.beat_at).where(workers.c.incarnation == name).with_for_update()
+    beat_at = connection.execute(lock).scalar_one_or_none()
+    if beat_at is None or dialect.now(connection) - beat_at < SILENCE:
+        # Another adopter was done with it meanwhile, or it beat.
+        return []
+    adopted = outbox.adopt(connection, owner, by, limit)
+    if not adopted and owner is not None:
+        connection.execute(sa.delete(workers).where(workers.c.incarnation == owner))
+    return adopted
+
+
+def leave(connection: sa.Connection, incarnation: str) -> None:
+    """A worker stops: its messages belong to nobody, and it is forgotten. Idempotent."""
+    outbox.release_all(connection, incarnation)
+    connection.execute(sa.delete(workers).where(workers.c.incarnation == incarnation))
+
+
+def _beat_statement(connection: sa.Connection, dialect: Dialect, incarnation: str, role: str, link_up_at: datetime | None) -> Any:
+    insert = dialect.insert(workers).values(incarnation=incarnation, role=role, beat_at=dialect.instant(connection), link_up_at=link_up_at)
+    replaced = {name: insert.excluded[name] for name in ("role", "beat_at", "link_up_at")}
+    return insert.on_conflict_do_update(index_elements=[workers.c.incarnation], set_=replaced).returning(workers.c.beat_at)
+
+
+def _look(
+    connection: sa.Connection, dialect: Dialect, now: sa.ColumnElement[Any], incarnation: str, beaten: sa.FromClause | None
+) -> sa.Select[Any]:
+    """One row per dead owner, and at least one: the other columns are the same in each."""
+    silent_since = dialect.instant(connection, SILENCE)
+    w = workers.c
+    first_link = sa.select(sa.func.min(w.link_up_at, type_=Instant)).where(w.beat_at > silent_since).scalar_subquery()
+    one = sa.select(now.label("now"), deadlines.next_due_at().label("next_due_at"), first_link.label("link_up_at"))
+    one_row = (one if beaten is None else one.select_from(beaten)).subquery("one")
+    dead = _dead(incarnation, silent_since)
+    return sa.select(one_row, dead.c.dead).select_from(one_row.outerjoin(dead, sa.true()))
+
+
+def _dead(incarnation: str, silent_since: sa.ColumnElement[datetime]) -> sa.FromClause:
+    """Owners of messages that do not beat, workers that stopped beating, and nobody when its messages have waited long enough."""
+    owner = outbox_table.c.owner
+    # Walks the index from one owner to the next: the outbox may be long, its owners are few.
+    owners = sa.select(sa.func.min(owner, type_=Name).label("owner")).cte("owners", recursive=True)
+    following = sa.select(sa.func.min(owner, type_=Name)).where(owner > owners.c.owner).scalar_subquery()
+    owners = owners.union_all(sa.select(following).where(owners.c.owner.is_not(None)))
+    w = workers.c
+    beats = sa.select(w.incarnation).where(w.incarnation == owners.c.owner, w.beat_at > silent_since)
+    silent = sa.select(owners.c.owner.label("dead")).where(owners.c.owner.is_not(None), owners.c.owner != incarnation, ~beats.exists())
+    stopped = sa.select(w.incarnation).where(w.beat_at <= silent_since, w.incarnation != incarnation, w.incarnation != NOBODY)
+    waiting = sa.exists().where(owner.is_(None), outbox_table.c.created_at <= silent_since)
+    nobody = sa.select(sa.literal(NOBODY, Name)).where(waiting)
+    return silent.union(stopped, nobody).subquery("dead")

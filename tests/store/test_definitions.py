@@ -1,0 +1,61 @@
+"""Registered definitions, on both databases (R30)."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.contract import canonical
+from orchestrator.errors import SettingsError
+from orchestrator.store.definitions import Registration
+from orchestrator.store.transaction import SqlStore
+
+EXPANDED = canonical.encode(
+    {"opens_on": "OrderPlaced", "abort_on": ["Cancel"], "steps": [{"done_on": "Done", "refused_on": ["No"], "undo": {"done_on": "Undone"}}]}
+)
+
+
+def registration(name: str = "order", version: int = 1, fingerprint: str = "f", *, is_opener: bool = True) -> Registration:
+    """A definition that opens on OrderPlaced."""
+    return Registration(
+        name=name,
+        version=version,
+        fingerprint=fingerprint,
+        raw=b"{}",
+        expanded=EXPANDED,
+        opens_on="OrderPlaced",
+        is_opener=is_opener,
+    )
+
+
+def test_the_latest_start_marks_the_opener(store: SqlStore) -> None:
+    """If this failed, an event would open no order, or one of an old version."""
+    store.register([registration()])
+    store.register([registration()])
+    assert store.opener("OrderPlaced") == ("order", 1)
+    store.register([registration(is_opener=False), registration(version=2, fingerprint="g")])
+    assert store.opener("OrderPlaced") == ("order", 2)
+    store.register([registration()])
+    assert store.opener("OrderPlaced") == ("order", 1)
+    assert (store.latest_version("order"), store.latest_version("none"), store.opener("Other")) == (2, None, None)
+
+
+def test_what_is_registered_is_read_back(store: SqlStore) -> None:
+    """If this failed, a worker could not run an order of another release, or would ignore its events."""
+    store.register([registration()])
+    assert store.stored_definition("order", 1) == EXPANDED
+    assert store.stored_definition("order", 2) is None
+    assert store.known_types() == {"OrderPlaced", "Cancel", "Done", "No", "Undone"}
+
+
+def test_changed_content_needs_a_new_version(store: SqlStore) -> None:
+    """If this failed, orders in flight would run on rules they were not opened with."""
+    store.register([registration()])
+    with pytest.raises(SettingsError, match=r"fingerprint f, now g.*raise `version` to 2"):
+        store.register([registration("other"), registration(fingerprint="g", is_opener=False)])
+    assert store.opener("OrderPlaced") == ("order", 1)
+
+
+def test_two_openers_for_one_event_are_refused(store: SqlStore) -> None:
+    """If this failed, chance would decide which definition an event opens."""
+    with pytest.raises(SettingsError, match="order 1 and other 1 both open on OrderPlaced"):
+        store.register([registration(), registration("other")])
