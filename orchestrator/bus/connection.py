@@ -1,0 +1,84 @@
+"""Making connections to RabbitMQ: their settings, and two repairs to pika's own connection class."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+import pika.exceptions
+from pika import frame, spec
+from pika.adapters.select_connection import SelectConnection
+
+from orchestrator.errors import SettingsError
+
+#: A link that is dead is noticed within two of these.
+HEARTBEAT_S = 10
+#: How long the broker may refuse to read (an alarm) before we let the connection go and report its messages as lost.
+BLOCKED_CONNECTION_TIMEOUT_S = 15
+SOCKET_TIMEOUT_S = 5
+#: For the whole of opening: name, TCP, TLS, AMQP.
+STACK_TIMEOUT_S = 10
+
+#: The header that stands for headers that no reader can decode.
+UNREADABLE_HEADERS = "escrow-unreadable-headers"
+
+
+def parameters(
+    url: str, *, heartbeat_s: int = HEARTBEAT_S, blocked_connection_timeout_s: float = BLOCKED_CONNECTION_TIMEOUT_S
+) -> pika.URLParameters:
+    """The settings of one connection; `amqp://` or `amqps://`.
+
+    Raises: SettingsError. The password is in no message.
+    """
+    try:
+        settings = pika.URLParameters(url)
+    except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
+        raise SettingsError("ESCROW_AMQP_URL is not an AMQP URL. Fix: write amqp://USER:PASSWORD@HOST:PORT/VHOST.") from error
+    settings.heartbeat = heartbeat_s
+    settings.blocked_connection_timeout = blocked_connection_timeout_s
+    settings.socket_timeout = SOCKET_TIMEOUT_S
+    settings.stack_timeout = STACK_TIMEOUT_S
+    return settings
+
+
+@contextmanager
+def blocking(settings: pika.connection.Parameters) -> Iterator[pika.BlockingConnection]:
+    """A blocking connection for set-up and examination; never on the line. Raises what pika raises."""
+    connection = pika.BlockingConnection(settings)
+    try:
+        yield connection
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+class Connection(SelectConnection):  # type: ignore[misc]  # pika ships no types
+    """pika's connection with two repairs, both to methods that pika keeps private (1.4)."""
+
+    def abort(self) -> None:
+        """Let the socket go at once, without a word to the broker. Its callbacks are still called."""
+        self._terminate_stream(pika.exceptions.StreamLostError("given up"))
+
+    def _read_frame(self) -> tuple[int, Any]:
+        """Read a frame; message properties that cannot be decoded become a header that says so.
+
+        pika raises on a header table with, say, a time after the year 9999 or a thousand nested lists. RabbitMQ takes such a message
+        and would deliver it again on each new connection, so one sender could stop every worker.
+        """
+        try:
+            return super()._read_frame()  # type: ignore[no-any-return]  # as above
+        except pika.exceptions.InvalidFrameError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever decoding may raise
+            return self._unreadable_header(error)
+
+    def _unreadable_header(self, error: Exception) -> tuple[int, Any]:
+        frame_type, channel_number, size = struct.unpack_from(">BHL", self._frame_buffer)
+        if frame_type != spec.FRAME_HEADER:
+            raise error
+        (body_size,) = struct.unpack_from(">Q", self._frame_buffer, spec.FRAME_HEADER_SIZE + 4)
+        properties = pika.BasicProperties(headers={UNREADABLE_HEADERS: f"{type(error).__name__}: {error}"[:200]})
+        return spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE, frame.Header(channel_number, body_size, properties)

@@ -1,0 +1,122 @@
+"""Exchanges, queues and bindings of an installation, as a list that can be declared, verified and explained.
+
+Declaring is idempotent: a part that is there with the same arguments stays as it is, one with others is refused by the broker (406).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pika.exceptions
+
+from orchestrator.bus.connection import blocking, parameters
+from orchestrator.bus.trouble import explain
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology
+
+#: Called when the broker has answered.
+Answered = Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable topic exchange."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"exchange {self.name}"
+
+    def declare(self, channel: Any, **answer: Answered) -> None:
+        """Make it. `channel` is a pika channel, asynchronous (then with `callback`) or blocking."""
+        channel.exchange_declare(self.name, exchange_type="topic", durable=True, **answer)
+
+    def verify(self, channel: Any, **answer: Answered) -> None:
+        """See that it is there; the broker closes the channel with 404 if it is not."""
+        channel.exchange_declare(self.name, passive=True, **answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable quorum queue."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+    def declare(self, channel: Any, **answer: Answered) -> None:
+        """Make it, as `Exchange.declare`."""
+        channel.queue_declare(self.name, durable=True, arguments=dict(QUORUM_ARGUMENTS), **answer)
+
+    def verify(self, channel: Any, **answer: Answered) -> None:
+        """See that it is there, as `Exchange.verify`."""
+        channel.queue_declare(self.name, passive=True, **answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What an exchange hands to a queue."""
+
+    queue: str
+    exchange: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"binding {self.exchange} → {self.queue} ({self.key})"
+
+    def declare(self, channel: Any, **answer: Answered) -> None:
+        """Make it, as `Exchange.declare`."""
+        channel.queue_bind(self.queue, self.exchange, routing_key=self.key, **answer)
+
+
+Part = Exchange | Queue | Binding
+
+
+def inbound(topology: Topology) -> list[Part]:
+    """What consuming needs, in the order to declare it."""
+    return [Exchange(topology.events), Queue(topology.inbox), Binding(topology.inbox, topology.events, "#")]
+
+
+def outbound(topology: Topology, participants: Collection[str]) -> list[Part]:
+    """What publishing needs, in the order to declare it: a command queue for each participant."""
+    parts: list[Part] = [Exchange(topology.commands), Exchange(topology.announcements)]
+    for participant in sorted(participants):
+        queue = topology.command_queue(participant)
+        parts += [Queue(queue), Binding(queue, topology.commands, participant)]
+    return parts
+
+
+def declare(url: str, topology: Topology, participants: Collection[str]) -> None:
+    """Declare everything, on a connection of its own. Idempotent; blocks for some seconds at most.
+
+    Raises: SettingsError when the broker refuses it, with what to change; BusUnavailable when the broker is away.
+    """
+    settings = parameters(url)
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with blocking(settings) as connection:
+            channel = connection.channel()
+            for part in [*inbound(topology), *outbound(topology, participants)]:
+                part.declare(channel)
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise explain(error, where).as_error() from error
+
+
+def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
+    """Delete everything that `declare` makes, with the messages in it: for demos and drills in a namespace of their own. Idempotent.
+
+    Raises: as `declare`.
+    """
+    settings = parameters(url)
+    try:
+        with blocking(settings) as connection:
+            channel = connection.channel()
+            for part in [*inbound(topology), *outbound(topology, participants)]:
+                if isinstance(part, Queue):
+                    channel.queue_delete(part.name)
+                elif isinstance(part, Exchange):
+                    channel.exchange_delete(part.name)
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise explain(error, f"{settings.host}:{settings.port}").as_error() from error
