@@ -1,0 +1,121 @@
+"""The examples of the OpenAPI document. The tests check each against its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.web.problems import Kind
+
+PLACE = {
+    "definition": "order",
+    "order_id": "order-8412",
+    "data": {
+        "lines": [{"sku": "TEA-1", "quantity": 2}],
+        "amount_minor": 1980,
+        "currency": "EUR",
+        "customer_email": "ada@example.org",
+    },
+}
+WAIT = {
+    "participant": "inventory",
+    "step": "reserve_inventory",
+    "for": "InventoryReserved",
+    "since": "2026-11-21T02:41:07.125000Z",
+    "attempts": 2,
+    "deadline_at": "2026-11-21T02:42:12.250000Z",
+}
+ORDER: dict[str, Any] = {
+    "order_id": "order-8412",
+    "definition": "order",
+    "version": 1,
+    "state": "reserving_inventory",
+    "status": "running",
+    "seq": 4,
+    "epoch": 0,
+    "waiting_on": [WAIT],
+    "deadline_at": "2026-11-21T02:42:12.250000Z",
+    "attempts": 2,
+    "cause": None,
+    "opened_at": "2026-11-21T02:41:07.125000Z",
+    "updated_at": "2026-11-21T02:41:42.250000Z",
+    "allowed_acts": ["force", "retry", "abort", "hold", "skip", "deadline"],
+}
+ORDERS = {"items": [ORDER], "next_cursor": "MjAyNi0xMS0yMVQwMjo0MQ"}
+HISTORY = {
+    "items": [
+        {
+            "seq": 2,
+            "at": "2026-11-21T02:41:37.130000Z",
+            "kind": "deadline",
+            "name": "reply:reserve_inventory.0.1",
+            "verdict": "moved",
+            "from_state": "reserving_inventory",
+            "to_state": "reserving_inventory",
+            "actor": None,
+            "reason": None,
+            "effects": {},
+        }
+    ],
+    "next_cursor": "2",
+}
+PLAN = {
+    "dry_run": True,
+    "from_state": "reserving_inventory",
+    "to_state": "undoing_reserve_inventory",
+    "status": "undoing",
+    "seq": 5,
+    "commands": [{"participant": "inventory", "name": "ReleaseInventory", "attempt": 1}],
+    "deadlines_armed": [{"name": "undo_reply:reserve_inventory.0.1", "due_at": "2026-11-21T02:43:07.125000Z"}],
+    "deadlines_disarmed": ["patience", "reply:reserve_inventory.0.1"],
+    "undos_skipped": [],
+    "left_standing": [],
+}
+QUARANTINED: dict[str, Any] = {
+    "quarantine_id": "0f4a4a52-5f9c-4c25-9d0a-2f0c7d1d5a10",
+    "reason": "wrong_source",
+    "detail": "wrong_source: the step reserve_inventory asked inventory, and payment answered.",
+    "source": "payment",
+    "message_id": "7f1c0a0e-0f1b-4a55-8f53-3b8f2f5f3e11",
+    "type": "InventoryReserved",
+    "order_id": "order-8412",
+    "count": 1,
+    "first_at": "2026-11-21T02:41:37.130000Z",
+    "last_at": "2026-11-21T02:41:37.130000Z",
+    "resolution": None,
+    "resolved_by": None,
+    "resolved_at": None,
+    "resolved_reason": None,
+}
+QUARANTINE = {"items": [QUARANTINED], "next_cursor": None}
+MESSAGE = {**QUARANTINED, "content_type": "application/cloudevents+json", "headers": {}, "body": '{"specversion":"1.0"}'}
+REPLAY = {"quarantine_id": QUARANTINED["quarantine_id"], "verdict": "moved", "reason": None}
+HEALTH = {"status": "ok"}
+METRICS = 'escrow_orders{definition="order",state="completed",status="completed"} 3\n'
+READY = {"status": "ready", "checks": {"database": True}}
+
+
+def problem(kind: Kind) -> dict[str, Any]:
+    """One problem of a kind, as it is answered."""
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.when,
+        "instance": "/v1/orders/order-8412",
+        "code": kind.code,
+        "retryable": kind.retryable,
+        "next": kind.next,
+    }
+
+
+def entry_of_catalogue(kind: Kind) -> dict[str, Any]:
+    """What `GET /problems/{code}` says."""
+    return {
+        "type": kind.type,
+        "code": kind.code,
+        "status": kind.status,
+        "title": kind.title,
+        "when": kind.when,
+        "next": kind.next,
+        "retryable": kind.retryable,
+    }

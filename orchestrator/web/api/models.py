@@ -1,0 +1,250 @@
+"""Request bodies, which are checked, and answers, which are documented by these and checked against them in the tests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic_core import PydanticCustomError
+
+from orchestrator.contract.ids import NAME_PATTERN
+from orchestrator.saga.decision import Kind, Verdict
+from orchestrator.saga.inputs import ActName
+from orchestrator.saga.order import Cause, Status
+from orchestrator.web.params import OrderId, TimeText
+
+REASON_CHARS_MAX = 500
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("reason", "A reason says why; blanks do not")
+    return text.strip()
+
+
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+Reason = Annotated[str, Field(min_length=1, max_length=REASON_CHARS_MAX), AfterValidator(_not_blank)]
+#: A state or the name of a deadline (`reply:reserve_inventory.0.1`).
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,256}$")]
+
+
+class _Body(BaseModel):
+    """A request body: unknown fields are refused, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PlaceOrder(_Body):
+    """An order to place. Without `order_id` it is taken from the data, else made."""
+
+    definition: Name
+    order_id: OrderId | None = None
+    data: dict[str, Any]
+
+
+class ActBody(_Body):
+    """What every act needs: why. `dry_run` answers with the plan and does nothing."""
+
+    reason: Reason
+    dry_run: StrictBool = False
+
+
+class ForceBody(ActBody):
+    """`to`: the state of a step, or `completed`."""
+
+    to: Label
+
+
+class HoldBody(ActBody):
+    """`until`: when the clocks go on by themselves; 24 h from now when not given."""
+
+    until: TimeText | None = None
+
+
+class StepBody(ActBody):
+    """`step`: which one."""
+
+    step: Name
+
+
+class DeadlineBody(ActBody):
+    """`name`: which deadline of the order; `due_at`: its new instant."""
+
+    name: Label
+    due_at: TimeText
+
+
+class ReasonBody(_Body):
+    """Why."""
+
+    reason: Reason
+
+
+class WaitView(BaseModel):
+    """Whom an order waits for."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    participant: str
+    step: str
+    for_: str | None = Field(alias="for", description="The event that ends the wait.")
+    since: str
+    attempts: int
+    deadline_at: str | None
+
+
+class OrderView(BaseModel):
+    """One order. Times are RFC 3339 UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+    order_id: str
+    definition: str
+    version: int
+    state: str
+    status: Status
+    seq: int
+    epoch: int
+    waiting_on: list[WaitView]
+    deadline_at: str | None
+    attempts: int
+    cause: Cause | None
+    opened_at: str
+    updated_at: str
+    allowed_acts: list[ActName]
+
+
+class OrdersPage(BaseModel):
+    """A page of orders, newest opened first."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[OrderView]
+    next_cursor: str | None
+
+
+class EntryView(BaseModel):
+    """One line of a history."""
+
+    model_config = ConfigDict(extra="forbid")
+    seq: int
+    at: str
+    kind: Kind
+    name: str
+    verdict: Verdict
+    from_state: str | None
+    to_state: str
+    actor: str | None
+    reason: str | None
+    effects: Any
+
+
+class HistoryPage(BaseModel):
+    """A page of an order's history, oldest first."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[EntryView]
+    next_cursor: str | None
+
+
+class PlanView(BaseModel):
+    """What an act did, or, run dry, would do."""
+
+    model_config = ConfigDict(extra="forbid")
+    dry_run: bool
+    from_state: str
+    to_state: str
+    status: str
+    seq: int
+    commands: list[dict[str, Any]]
+    deadlines_armed: list[dict[str, Any]]
+    deadlines_disarmed: list[str]
+    undos_skipped: list[str]
+    left_standing: list[str]
+
+
+class QuarantineView(BaseModel):
+    """One quarantined message; equal ones are one row with a count."""
+
+    model_config = ConfigDict(extra="forbid")
+    quarantine_id: str
+    reason: str
+    detail: str
+    source: str | None
+    message_id: str | None
+    type: str | None
+    order_id: str | None
+    count: int
+    first_at: str
+    last_at: str
+    resolution: Literal["replayed", "discarded"] | None
+    resolved_by: str | None
+    resolved_at: str | None
+    resolved_reason: str | None
+
+
+class QuarantinedMessage(QuarantineView):
+    """A quarantined message with what it carried, which only operators see."""
+
+    content_type: str | None = None
+    headers: dict[str, Any] | None = None
+    body: str | None = None
+
+
+class QuarantinePage(BaseModel):
+    """A page of the quarantine, newest first."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[QuarantineView]
+    next_cursor: str | None
+
+
+class ReplayView(BaseModel):
+    """What became of a replayed message."""
+
+    quarantine_id: str
+    verdict: str
+    reason: str | None
+
+
+class ProblemView(BaseModel):
+    """RFC 9457. Some problems have more members: `errors`, `allowed`, `missing`."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    retryable: bool
+    next: str
+
+
+class KindView(BaseModel):
+    """One entry of the problem catalogue."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: str
+    code: str
+    status: int
+    title: str
+    when: str
+    next: str
+    retryable: bool
+
+
+class HealthView(BaseModel):
+    """Whether the process is there."""
+
+    status: Literal["ok"]
+
+
+class ReadyView(BaseModel):
+    """Whether requests can be taken."""
+
+    status: Literal["ready"]
+    checks: dict[str, bool]
+
+
+class Document(BaseModel):
+    """Any JSON object."""
+
+    model_config = ConfigDict(extra="allow")

@@ -1,0 +1,146 @@
+"""What requests carry: query parameters, the body, headers. Nothing unknown is ignored, nothing is read twice."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Path, Query
+from fastapi.dependencies.models import Dependant
+from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+from starlette.requests import ClientDisconnect, Request
+
+from orchestrator.contract import canonical, is_order_id
+from orchestrator.contract.envelope import BODY_BYTES_MAX
+from orchestrator.contract.ids import ORDER_ID_PATTERN
+from orchestrator.web.problems import ApiError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: At most so many items a page, and so many when nothing is said.
+LIMIT_MAX = 200
+LIMIT_DEFAULT = 50
+#: An order's seq fits a 64-bit column; no order has this many entries.
+_SEQ_DIGITS_MAX = 18
+_KEY_CHARS_MAX = 255
+_seq_tag = re.compile(rf'"([0-9]{{1,{_SEQ_DIGITS_MAX}}})"')
+_visible = re.compile(rf"[\x21-\x7e]{{1,{_KEY_CHARS_MAX}}}")
+
+
+def _order_id(text: str) -> str:
+    if not is_order_id(text):
+        raise PydanticCustomError("order_id", "An order id is 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -")
+    return text
+
+
+def _time(text: str) -> datetime:
+    try:
+        return canonical.parse_time(text)
+    except (ValueError, OverflowError) as error:
+        raise PydanticCustomError("time", "A time is RFC 3339 with a zone, as 2026-11-01T12:00:00Z") from error
+
+
+OrderId = Annotated[str, AfterValidator(_order_id)]
+#: Checked text; `parse_time` reads it.
+TimeText = Annotated[str, AfterValidator(lambda text: canonical.format_time(_time(text)))]
+OrderIdPath = Annotated[OrderId, Path(description=f"Order id: `{ORDER_ID_PATTERN}`, compared bytewise.")]
+RowIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$", description="Id of the quarantined message.")]
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items a page.")]
+Cursor = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]{1,512}$", description="`next_cursor` of the page before. Opaque.")]
+NameFilter = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
+def refuse_unknown(request: Request) -> None:
+    """A dependency: query parameters that the route does not declare, or given twice, are an error (400)."""
+    allowed = sorted(_query_names(request.scope["route"].dependant))
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in allowed:
+            takes = f"Allowed: {', '.join(allowed)}." if allowed else "This address takes none."
+            raise ApiError("unknown_parameter", f"{_shown(name)} is no query parameter here. {takes}", allowed=allowed)
+        if given.count(name) > 1:
+            raise ApiError("unknown_parameter", f"{_shown(name)} is given more than once.", allowed=allowed)
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """A dependency: the body as a JSON object.
+
+    Read here rather than by the framework: after the token is checked, no further than the limit, and by the rules of the contract
+    (no NaN, no NUL, bounded depth). Raises: ApiError `unsupported_media_type`, `too_large`; MalformedMessage.
+    """
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise ApiError("unsupported_media_type", "The body must be application/json.")
+    raw = bytearray()
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > BODY_BYTES_MAX:
+                raise ApiError("too_large", f"At most {BODY_BYTES_MAX} bytes are taken.", limit_bytes=BODY_BYTES_MAX)
+    except ClientDisconnect as error:
+        raise ApiError("malformed_request", "The body ended early.") from error
+    body = canonical.decode(bytes(raw))
+    if not isinstance(body, dict):
+        raise ApiError("malformed_request", "The body must be a JSON object.")
+    return body
+
+
+def parse(model: type[Model], body: dict[str, Any]) -> Model:
+    """The body as a value of the model. Raises: ApiError `unprocessable`, with each finding."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise unprocessable(error.errors(include_url=False, include_context=False)) from error
+
+
+def unprocessable(findings: Any) -> ApiError:
+    """The problem for findings of pydantic. Values are left out: they may be secrets."""
+    problems = [
+        {"location": ".".join(_shown(str(part)) for part in finding["loc"]), "message": _shown(finding["msg"], 200)} for finding in findings
+    ]
+    detail = "; ".join(f"{problem['location']}: {problem['message']}" for problem in problems[:3])
+    return ApiError("unprocessable", detail or None, errors=problems[:20])
+
+
+def seen_seq(request: Request) -> int:
+    """A dependency: the seq of `If-Match: "<seq>"`. Raises: ApiError `if_match_required`, `malformed_request`."""
+    given = request.headers.getlist("if-match")
+    if not given:
+        raise ApiError("if_match_required")
+    match = _seq_tag.fullmatch(given[0].strip())
+    if len(given) > 1 or match is None:
+        raise ApiError("malformed_request", 'If-Match must be one ETag of the order, as "17" with the quotes.')
+    return int(match[1])
+
+
+def is_unchanged(request: Request, seq: int) -> bool:
+    """Whether `If-None-Match` names this seq; anything that is no ETag of ours matches nothing."""
+    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return "*" in tags or etag(seq) in tags
+
+
+def etag(seq: int) -> str:
+    """The ETag of an order at a seq."""
+    return f'"{seq}"'
+
+
+def idempotency_key(request: Request) -> str | None:
+    """A dependency: the `Idempotency-Key`, if any. Raises: ApiError `malformed_request`."""
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or _visible.fullmatch(given[0]) is None:
+        raise ApiError("malformed_request", f"Idempotency-Key must be one text of 1 to {_KEY_CHARS_MAX} visible ASCII characters.")
+    return given[0]
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_names(inner) for inner in dependant.dependencies))
+
+
+def _shown(text: str, chars_max: int = 64) -> str:
+    """Callers' text, made fit to be shown."""
+    return text[:chars_max].encode(errors="replace").decode()

@@ -1,0 +1,107 @@
+"""How stored things are shown: the fixed JSON shapes of the API, from values of the core and rows of the store.
+
+What customers wrote (bodies of commands, of quarantined messages) is shown to operators only; an order's data is not shown at all.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.contract import canonical
+from orchestrator.saga import standing
+from orchestrator.saga.decision import Entry
+from orchestrator.saga.order import Order
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.web.auth import Caller
+
+if TYPE_CHECKING:
+    from orchestrator.store.quarantine import QuarantineRow
+
+#: Members of an effect that carry what customers wrote.
+_PAYLOAD_MEMBERS = frozenset({"data", "body"})
+
+
+def order_view(rulebook: Rulebook, order: Order, caller: Caller) -> dict[str, Any]:
+    """One order as this caller sees it: `allowed_acts` are those that this caller may do now."""
+    waits = [_plain(wait) for wait in standing.waiting_on(rulebook, order)]
+    acts = standing.allowed_acts(rulebook, order, is_admin=caller.may("admin")) if caller.may("operator") else []
+    return {
+        "order_id": order.order_id,
+        "definition": order.definition,
+        "version": order.version,
+        "state": order.state,
+        "status": order.status,
+        "seq": order.seq,
+        "epoch": order.epoch,
+        "waiting_on": waits,
+        "deadline_at": _plain(order.next_due_at),
+        "attempts": waits[0]["attempts"] if waits else 0,
+        "cause": order.cause,
+        "opened_at": _plain(order.opened_at),
+        "updated_at": _plain(order.updated_at),
+        "allowed_acts": list(acts),
+    }
+
+
+def entry_view(entry: Entry, caller: Caller) -> dict[str, Any]:
+    """One line of an order's history."""
+    effects = canonical.load(entry.effects)
+    return {
+        "seq": entry.seq,
+        "at": _plain(entry.at),
+        "kind": entry.kind,
+        "name": entry.name,
+        "verdict": entry.verdict,
+        "from_state": entry.from_state,
+        "to_state": entry.to_state,
+        "actor": entry.actor,
+        "reason": entry.reason,
+        "effects": effects if caller.may("operator") else _without_payload(effects),
+    }
+
+
+def quarantine_view(row: QuarantineRow, caller: Caller, *, whole: bool = False) -> dict[str, Any]:
+    """One quarantined message; `whole` adds its headers and body, for operators. A body that is no UTF-8 is shown with U+FFFD."""
+    view = {
+        "quarantine_id": row.quarantine_id,
+        "reason": row.reason,
+        "detail": _text(row.detail),
+        "source": row.source,
+        "message_id": row.message_id,
+        "type": row.message_type,
+        "order_id": row.order_id,
+        "count": row.count,
+        "first_at": _plain(row.first_at),
+        "last_at": _plain(row.last_at),
+        "resolution": row.resolution,
+        "resolved_by": row.resolved_by,
+        "resolved_at": _plain(row.resolved_at),
+        "resolved_reason": row.resolved_reason,
+    }
+    if whole and caller.may("operator"):
+        view["content_type"] = row.content_type
+        view["headers"] = canonical.load(row.headers) if row.headers else {}
+        view["body"] = row.body.decode(errors="replace")
+    return view
+
+
+def _plain(value: Any) -> Any:
+    """Times as text, all the way down."""
+    if isinstance(value, datetime):
+        return canonical.format_time(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def _without_payload(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_payload(item) for name, item in value.items() if name not in _PAYLOAD_MEMBERS}
+    if isinstance(value, list):
+        return [_without_payload(item) for item in value]
+    return value
+
+
+def _text(text: str) -> str:
+    return text.encode(errors="replace").decode()
