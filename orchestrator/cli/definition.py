@@ -1,0 +1,80 @@
+"""`escrow definition`: check and draw definition files. Needs no database and no broker."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.files import STDIN, read_text
+from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
+from orchestrator.errors import DefinitionError, Finding
+
+if TYPE_CHECKING:
+    from orchestrator.saga.definition import Definition
+
+app = typer.Typer(no_args_is_help=True, help="Check and draw definition files.")
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Definition files (YAML); - for stdin.")],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Check definitions: every finding names file, line and fix. Ends with 1 when there is one."""
+    results = [_check(file) for file in files]
+    findings = [finding for result in results for finding in result["findings"]]
+    if output is Format.JSON:
+        print_json([{**result, "findings": [asdict(finding) for finding in result["findings"]]} for result in results])
+    else:
+        for result in results:
+            for finding in result["findings"]:
+                print_line(str(finding))
+            if not result["findings"]:
+                print_line(f"{result['file']}: {result['definition']} version {result['version']} is right.")
+    if findings:
+        note(f"escrow: {len(findings)} finding{'s' if len(findings) > 1 else ''}.")
+        raise typer.Exit(ExitCode.FINDINGS)
+
+
+@app.command()
+def graph(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A definition file (YAML); - for stdin.")],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Draw the states of a definition as Mermaid text."""
+    from orchestrator.saga.check import check as check_definition
+    from orchestrator.saga.graph import mermaid
+    from orchestrator.saga.rulebook import Rulebook
+
+    definition = _read(file)
+    findings = check_definition(definition)
+    if findings:
+        raise DefinitionError(findings)
+    drawing = mermaid(Rulebook(definition.expanded))
+    if output is Format.JSON:
+        print_json({"definition": definition.name, "version": definition.version, "mermaid": drawing})
+    else:
+        print_text(drawing)
+
+
+def _check(file: str) -> dict[str, Any]:
+    """What is found in one file: `definition` and `version` are None when it cannot be read as one."""
+    from orchestrator.saga.check import check as check_definition
+
+    findings: list[Finding]
+    try:
+        definition = _read(file)
+    except DefinitionError as error:
+        findings = list(error.findings)
+        return {"file": file, "definition": None, "version": None, "findings": findings}
+    return {"file": file, "definition": definition.name, "version": definition.version, "findings": check_definition(definition)}
+
+
+def _read(file: str) -> Definition:
+    """Raises: DefinitionError; RequestError when the file cannot be read."""
+    from orchestrator.saga.definition import read
+
+    return read(read_text(file), STDIN if file == "-" else file)

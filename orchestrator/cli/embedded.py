@@ -1,0 +1,91 @@
+"""The embedded installation of `escrow up`: SQLite, the in-process bus, the sample participants and the API in one process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from orchestrator import logs, wiring
+from orchestrator.bus.memory import MemoryBroker, MemoryBus
+from orchestrator.bus.memory_transport import MemoryParticipantTransport
+from orchestrator.config import load
+from orchestrator.contract import Topology
+from orchestrator.errors import SettingsError
+from orchestrator.store import schema
+from orchestrator.web.app import create_app
+from orchestrator.web.server import Server
+
+#: Files in the data directory: the database, the token of the API, and the doors of the participants.
+DATABASE, TOKEN, DOORS = "escrow.sqlite3", "token", "participants.json"
+
+
+def run(*, host: str, port: int, data_dir: Path) -> None:
+    """Run everything in this process until SIGTERM. Raises: SettingsError."""
+    data_dir = _made(data_dir)
+    settings = load(database_url=f"sqlite:///{data_dir / DATABASE}")
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    stop = wiring.stop_on_signals()
+    schema.upgrade(str(settings.database_url))
+    registrations = wiring.load_definitions(settings.definitions)
+    names = wiring.participants_of(registrations)
+    broker = MemoryBroker(Topology(settings.namespace))
+    engine = wiring.open_database(settings)
+    bus = MemoryBus(broker, names)
+    process = wiring.make_process(settings, engine, registrations, bus, role="up", consume=True)
+    token = _token(data_dir, process.services.tokens)
+    server = Server(create_app(process.services), host=host, port=port)
+    broker.declare(names)
+    samples = _samples()(data_dir, lambda name, received: MemoryParticipantTransport(broker, name, received))
+    _write(data_dir / DOORS, json.dumps(samples.urls))
+    process.start()
+    server.start()
+    typer.echo(f"Escrow listens on {server.url}")
+    typer.echo(f"Token: {token}")
+    try:
+        process.run(stop)
+    finally:
+        server.stop()
+        process.stop()
+        samples.stop()
+        broker.close()
+
+
+def _made(data_dir: Path) -> Path:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{data_dir} cannot be made: {error}. Fix: name another --data-dir.") from error
+    return data_dir.resolve()
+
+
+def _samples() -> Callable[..., Any]:
+    """The sample participants, which Escrow itself does not know: found by entry point."""
+    for entry in entry_points(group="escrow.participants", name="samples"):
+        start: Callable[..., Any] = entry.load()
+        return start
+    raise SettingsError("The sample participants are not installed. Fix: install Escrow with pip, as `make setup` does.")
+
+
+def _token(data_dir: Path, tokens: Any) -> str:
+    """The admin token of this data directory, kept readable for its owner alone."""
+    file = data_dir / TOKEN
+    if file.exists() and tokens.check(known := file.read_text().strip()) is not None:
+        return known
+    token = wiring.new_token()
+    tokens.create(f"up-{wiring.new_id()[:8]}", "admin", token)
+    _write(file, token)
+    return token
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file whole, readable for its owner alone."""
+    new = file.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    new.replace(file)

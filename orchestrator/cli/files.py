@@ -1,0 +1,38 @@
+"""Reading what the command line names: files and stdin, no further than a limit."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from orchestrator.errors import RequestError
+
+#: Bytes of a file or of stdin that are read; the API takes 64 KiB, a definition is smaller than this.
+INPUT_BYTES_MAX = 1_000_000
+#: What stdin is called in an error.
+STDIN = "<stdin>"
+
+
+def read_text(name: str) -> str:
+    """The text of a file in UTF-8, or of stdin for `-`. Raises: RequestError, naming the file and what is wrong."""
+    shown = STDIN if name == "-" else name
+    try:
+        raw = _stdin() if name == "-" else _file(name)
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{shown} is not text in UTF-8: byte {error.start} is not.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(f"{shown} cannot be read: {reason}.") from error
+    if len(raw) > INPUT_BYTES_MAX:
+        raise RequestError(f"{shown} has more than {INPUT_BYTES_MAX} bytes.")
+    return text
+
+
+def _file(name: str) -> bytes:
+    with Path(name).open("rb") as file:
+        return file.read(INPUT_BYTES_MAX + 1)
+
+
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)

@@ -1,0 +1,371 @@
+"""The composition root: the only place that makes real things. Engine, bus, clock, ids and threads are made here and handed down."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from orchestrator import logs
+from orchestrator.app import restore
+from orchestrator.app.handle import Context
+from orchestrator.app.line import Limits, Line
+from orchestrator.app.ports import Bus
+from orchestrator.app.registry import Registry
+from orchestrator.app.watch import FAILPOINTS, LineWatcher
+from orchestrator.app.work import Outcome, Work
+from orchestrator.bus.rabbitmq import RabbitBus
+from orchestrator.config import Settings
+from orchestrator.contract import Topology, Wire, canonical
+from orchestrator.errors import DefinitionError, SettingsError, TemporaryError
+from orchestrator.metrics import Levels, Metrics
+from orchestrator.saga.check import check
+from orchestrator.saga.definition import Definition, read
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.store import audit, idempotency, schema
+from orchestrator.store import verify as kept
+from orchestrator.store.deadlines import row_of
+from orchestrator.store.definitions import Registration
+from orchestrator.store.engine import Engine, make_engine
+from orchestrator.store.orders import projection
+from orchestrator.store.queries import Queries
+from orchestrator.store.tokens import Tokens
+from orchestrator.store.transaction import SqlStore
+from orchestrator.timers import STALLED_AFTER_S, Metronome
+from orchestrator.web.services import Services
+
+_log = logs.get(__name__)
+
+#: The roles of tokens, weakest first.
+TOKEN_ROLES = ("viewer", "client", "operator", "admin")
+
+
+def now() -> datetime:
+    """The present, aware UTC."""
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds that never go back."""
+    return time.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+def new_id() -> str:
+    """A new unique id."""
+    return str(uuid4())
+
+
+def new_token() -> str:
+    """A new bearer token: 256 random bits."""
+    return "escrow_" + secrets.token_urlsafe(32)
+
+
+# --- definitions -----------------------------------------------------------------------------------------------------
+
+
+def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()) -> list[Registration]:
+    """The shipped definitions, those of a directory, which replace shipped ones of the same name, and `extra`; with their openers.
+
+    A shipped one steps back before another that opens on the same event type. Raises: DefinitionError, SettingsError (two for one type).
+    """
+    shipped = {definition.name: definition for definition in map(_read_file, _shipped_files())}
+    given = {definition.name: definition for definition in [*_of_directory(directory), *extra]}
+    taken = {definition.expanded["opens_on"] for definition in given.values()}
+    findings = [finding for definition in [*shipped.values(), *given.values()] for finding in check(definition)]
+    if findings:
+        raise DefinitionError(findings)
+    _refuse_two_openers(given.values())
+    both = shipped | given
+    return [
+        _registration(definition, is_opener=name in given or definition.expanded["opens_on"] not in taken)
+        for name, definition in both.items()
+    ]
+
+
+def shipped_definition(name: str) -> Definition:
+    """A definition that comes with Escrow."""
+    return next(definition for definition in map(_read_file, _shipped_files()) if definition.name == name)
+
+
+def _shipped_files() -> list[Path]:
+    directory = resources.files("orchestrator") / "definitions"
+    return sorted(Path(str(item)) for item in directory.iterdir() if item.name.endswith(".yaml"))
+
+
+def _of_directory(directory: Path | None) -> list[Definition]:
+    files = sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]) if directory is not None else []
+    return [_read_file(file) for file in files]
+
+
+def _read_file(file: Path) -> Definition:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}.") from error
+    return read(text, str(file))
+
+
+def _refuse_two_openers(definitions: Iterable[Definition]) -> None:
+    openers: dict[str, Definition] = {}
+    for definition in definitions:
+        other = openers.setdefault(definition.expanded["opens_on"], definition)
+        if other is not definition:
+            event = definition.expanded["opens_on"]
+            raise SettingsError(f"{other.file} and {definition.file} both open on {event}. Fix: let an event open one definition.")
+
+
+def _registration(definition: Definition, *, is_opener: bool) -> Registration:
+    return Registration(
+        name=definition.name,
+        version=definition.version,
+        fingerprint=definition.fingerprint,
+        raw=canonical.encode(definition.raw),
+        expanded=canonical.encode(definition.expanded),
+        opens_on=definition.expanded["opens_on"],
+        is_opener=is_opener,
+    )
+
+
+def participants_of(registrations: Iterable[Registration]) -> frozenset[str]:
+    """Everyone whom these definitions ask."""
+    return frozenset().union(*(Rulebook(canonical.load(r.expanded)).participants for r in registrations))
+
+
+# --- one process -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LineGateway:
+    """Implements `app.operate.Gateway` on this process's line."""
+
+    line: Line
+    registry: Registry
+    quarantine: QuarantineOfStore
+
+    def submit(self, work: Work) -> Future[Outcome]:
+        """See the port."""
+        return self.line.submit(work)
+
+    def new_id(self) -> str:
+        """See the port."""
+        return new_id()
+
+    def now(self) -> datetime:
+        """See the port."""
+        return now()
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineOfStore:
+    """Implements `app.operate.QuarantineStore`."""
+
+    queries: Queries
+    store: SqlStore
+
+    def quarantined_wire(self, quarantine_id: str) -> tuple[Wire, str | None] | None:
+        """See the port."""
+        row = self.queries.quarantined(quarantine_id)
+        if row is None:
+            return None
+        return Wire(content_type=row.content_type, headers=canonical.load(row.headers), body=row.body), row.resolution
+
+    def resolve_quarantined(self, quarantine_id: str, *, resolution: Any, actor: str, reason: str) -> bool:
+        """See the port."""
+        return self.store.resolve(quarantine_id, resolution, actor=actor, reason=reason)
+
+
+@dataclass(slots=True)
+class Process:
+    """One running Escrow process: its line, its metronome, and what the API needs. Made by `make_process`."""
+
+    line: Line
+    metronome: Metronome
+    services: Services
+    metrics: Metrics
+    engine: Engine
+    role: str
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Begin to work; returns at once."""
+        self.line.start()
+        self.metronome.start()
+        _log.info("started", action="started", role=self.role)
+
+    def run(self, stop: threading.Event) -> None:
+        """Stay until told to stop; watches the metronome meanwhile."""
+        while not stop.wait(0.5):
+            self.metronome.watch()
+
+    def stop(self) -> None:
+        """Stop consuming, finish the batch, ack, publish, close. Idempotent."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self.metronome.stop()
+        self.line.stop()
+        self.engine.dispose()
+        _log.info("stopped", action="stopped", role=self.role)
+
+
+def open_database(settings: Settings) -> Engine:
+    """The engine of a migrated database. Raises: SettingsError with what to do, StoreUnavailable."""
+    settings.require("database_url")
+    engine = make_engine(str(settings.database_url), clock=now)
+    schema.check(engine)
+    return engine
+
+
+def rabbit_bus(settings: Settings, participants: frozenset[str]) -> RabbitBus:
+    """The bus of a service. Raises: SettingsError."""
+    settings.require("amqp_url")
+    topology = Topology(settings.namespace)
+    return RabbitBus(str(settings.amqp_url), topology, participants, jitter=random.random, prefetch=settings.prefetch_count)
+
+
+def make_process(
+    settings: Settings,
+    engine: Engine,
+    registrations: Sequence[Registration],
+    bus: Bus,
+    *,
+    role: str,
+    consume: bool,
+) -> Process:
+    """Register the definitions and put a process together. `consume` False: the API alone."""
+    incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
+    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()))
+    store.register(registrations)
+    registry, queries, metrics = Registry(store), Queries(engine), Metrics()
+    metrics.read_levels_from(partial(_levels, queries))
+    context = Context(
+        store=store,
+        registry=registry,
+        topology=Topology(settings.namespace),
+        owner=incarnation,
+        new_id=new_id,
+        parked_for=timedelta(hours=settings.parked_expiry_h),
+    )
+    ticks: list[Metronome] = []
+    line = Line(
+        context,
+        bus,
+        store,
+        LineWatcher(metrics, failpoint=_failpoint(settings), die=_die),
+        _limits(settings),
+        role=role,
+        monotonic=monotonic,
+        pause=sleep,
+        wake_at=lambda at_s: ticks[0].wake_at(at_s),  # noqa: PLW0108  # the metronome needs the line, and the line the metronome
+        consume=consume,
+    )
+    metronome = Metronome(line.tick, interval_s=settings.tick_ms / 1000, monotonic=monotonic, now=now)
+    ticks.append(metronome)
+    services = _services(line, registry, queries, store, engine, metrics)
+    return Process(line=line, metronome=metronome, services=services, metrics=metrics, engine=engine, role=role)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. Call it from the main thread."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def verify(settings: Settings) -> restore.Report:
+    """Fold every journal and compare with everything that is stored. Raises: SettingsError, StoreUnavailable."""
+    engine = open_database(settings)
+    try:
+        return restore.verify(kept.journals(engine), _Projection(), kept.counter_sums(engine))
+    finally:
+        engine.dispose()
+
+
+class _Projection:
+    """Implements `app.restore.Projection`."""
+
+    def row(self, order: Any) -> Mapping[str, Any]:
+        return projection(order)
+
+    def deadlines(self, order: Any) -> Sequence[Mapping[str, Any]]:
+        rows = [row_of(order.order_id, d) for _, d in sorted(order.deadlines.items()) if d.due_at is not None]
+        return [{name: value for name, value in row.items() if not name.startswith("put_off")} for row in rows]
+
+
+def _services(line: Line, registry: Registry, queries: Queries, store: SqlStore, engine: Engine, metrics: Metrics) -> Services:
+    def readiness() -> Mapping[str, bool]:
+        return {
+            "database": _answers(store.now),
+            "broker": line.link.publishing and not line.link.blocked,
+            "ticking": line.beat_s is not None and monotonic() - line.beat_s < STALLED_AFTER_S,
+        }
+
+    return Services(
+        gateway=LineGateway(line, registry, QuarantineOfStore(queries, store)),
+        queries=queries,
+        registry=registry,
+        tokens=Tokens(engine),
+        claim_key=partial(idempotency.claim, engine),
+        audit=partial(audit.note, engine),
+        metrics_text=lambda: metrics.render()[0],
+        readiness=readiness,
+        now=now,
+        new_id=new_id,
+    )
+
+
+def _answers(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except TemporaryError:
+        return False
+    return True
+
+
+def _levels(queries: Queries) -> Levels:
+    return Levels(
+        orders=queries.counts(),
+        outbox_age_s=queries.outbox_age_s(),
+        outbox_messages=queries.outbox_size(),
+        parked=queries.parked_count(),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        require_user_id=settings.require_user_id,
+        batch_count_max=settings.batch_count_max,
+        batch_bytes_max=settings.batch_bytes_max,
+        linger_s=settings.linger_ms / 1000,
+        drain_grace_s=settings.drain_grace_s,
+    )
+
+
+def _failpoint(settings: Settings) -> str | None:
+    if settings.failpoint is not None and settings.failpoint not in FAILPOINTS:
+        raise SettingsError(f"ESCROW_FAILPOINT is {settings.failpoint}. Fix: unset it, or one of {', '.join(FAILPOINTS)}.")
+    return settings.failpoint
+
+
+def _die() -> None:
+    """As kill -9 would: nothing is flushed, closed or said."""
+    os.kill(os.getpid(), signal.SIGKILL)

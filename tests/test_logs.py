@@ -1,0 +1,103 @@
+"""The logs: one line an event, machine-readable off a terminal, without what customers wrote."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from orchestrator import logs
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    """Where the lines go; the root logger is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    logs.configure(level="info", form="auto", stream=stream)
+    yield stream
+    root.handlers, root.level = handlers, level
+    logging.captureWarnings(capture=False)
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    """The lines so far, as documents."""
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_every_line_is_json_with_an_action(out: io.StringIO) -> None:
+    """Lines could not be searched by machine: no action, no order, no time."""
+    logs.get("orchestrator.app").info("Moved", action="order_moved", order_id="o-1", state="taking_payment")
+    logs.get("orchestrator.app").info("order_parked", order_id="o-2")
+    logging.getLogger("some.library").info("Started process [%d]", 7)
+
+    ours, short, foreign = lines(out)
+    assert (ours["action"], ours["order_id"], ours["message"], ours["level"]) == ("order_moved", "o-1", "Moved", "info")
+    assert short["action"] == "order_parked"
+    assert (foreign["action"], foreign["message"]) == ("some.library", "Started process [7]")
+    assert all(line["at"].endswith("Z") for line in (ours, short, foreign))
+
+
+def test_payloads_are_left_out_above_debug(out: io.StringIO) -> None:
+    """Names and addresses of customers would stand in the logs."""
+    logs.get("x").warning("Refused", action="refused", data={"name": "Ada"}, body=b"Ada", reason="guard")
+
+    [line] = lines(out)
+    assert "Ada" not in out.getvalue()
+    assert line["hidden"] == ["body", "data"]
+    assert line["reason"] == "guard"
+
+
+def test_payloads_are_shown_at_debug(out: io.StringIO) -> None:
+    """Nobody could look at a message when it matters."""
+    logs.configure(level="debug", form="json", stream=out)
+
+    logs.get("x").debug("Decided", action="decided", data={"name": "Ada"})
+
+    assert lines(out)[0]["data"] == {"name": "Ada"}
+
+
+def test_libraries_that_log_every_move_are_quiet(out: io.StringIO) -> None:
+    """`transitions` logs each callback and pika each frame at INFO: the hot path would spend its time there."""
+    for name in ("transitions.core", "pika.adapters", "apscheduler.scheduler", "alembic.runtime.migration"):
+        logging.getLogger(name).info("noise")
+        logging.getLogger(name).warning("signal")
+
+    assert [line["message"] for line in lines(out)] == ["signal"] * 4
+
+
+def test_an_exception_is_one_line(out: io.StringIO) -> None:
+    """A traceback would tear a JSON log apart."""
+    try:
+        int("broken")
+    except ValueError:
+        logs.get("x").exception("Handler failed", action="handler_failed")
+
+    [line] = lines(out)
+    assert "ValueError: invalid literal" in line["exception"]
+
+
+def test_a_terminal_gets_readable_lines() -> None:
+    """A person at a terminal would read JSON."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    terminal = Terminal()
+    try:
+        logs.configure(stream=terminal)
+        logs.get("x").info("Hello", action="greeted")
+    finally:
+        root.handlers, root.level = handlers, level
+        logging.captureWarnings(capture=False)
+
+    assert "Hello" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
