@@ -1,0 +1,180 @@
+"""The inventory service: stock per SKU, reserved and released."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from orchestrator.contract import canonical
+from orchestrator.contract.ids import is_order_id
+from participants.kit.answers import Refusal, Reply
+from participants.kit.participant import Command, Participant, Tx
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+
+NAME = "inventory"
+METADATA = sa.MetaData()
+STOCK = sa.Table(
+    "stock",
+    METADATA,
+    sa.Column("sku", sa.String(128), primary_key=True),
+    sa.Column("initial", sa.BigInteger, nullable=False),
+    sa.Column("available", sa.BigInteger, nullable=False),
+)
+RESERVATIONS = sa.Table(
+    "reservations",
+    METADATA,
+    sa.Column("command_id", sa.String(256), primary_key=True),
+    sa.Column("order_id", sa.String(128), nullable=False),
+    # Canonical JSON: {sku: quantity}
+    sa.Column("quantities", sa.LargeBinary, nullable=False),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    # How often each was carried out: more than once would be a bug of the kit, and the totals would show it.
+    sa.Column("reserved_times", sa.Integer, nullable=False),
+    sa.Column("released_times", sa.Integer, nullable=False),
+)
+#: Stock of a SKU that was given none.
+DEFAULT_STOCK = 1_000_000_000
+#: Units of one line at most: sums stay far from the limits of 64 bits.
+QUANTITY_MAX = 1_000_000
+
+
+def build(engine: sa.Engine, *, stock: Mapping[str, int] | None = None, default_stock: int = DEFAULT_STOCK) -> Participant:
+    """The participant. `stock` is the initial stock per SKU, of a SKU that has no row yet; units."""
+    participant = Participant(NAME, engine, metadata=METADATA, totals=totals)
+    initial = dict(stock or {})
+
+    def shelf(tx: Tx, sku: str) -> Mapping[str, Any]:
+        row = tx.rows(STOCK).get(sku)
+        if row is None:
+            units = initial.get(sku, default_stock)
+            tx.rows(STOCK).add(sku=sku, initial=units, available=units)
+            row = tx.rows(STOCK).get(sku)
+        assert row is not None
+        return row
+
+    @participant.prepare
+    def prepare(tx: Tx, commands: Sequence[Command]) -> None:
+        tx.rows(RESERVATIONS).load(command.undoes or command.command_id for command in commands)
+        quantities = [_quantities(command.data) or {} for command in commands]
+        held = [_held(tx, command.undoes) for command in commands if command.undoes]
+        tx.rows(STOCK).load(sku for wanted in quantities + held for sku in wanted)
+
+    @participant.command("ReserveInventory", refused_by="InventoryRejected")
+    def reserve(tx: Tx, command: Command) -> Reply | Refusal:
+        wanted = _quantities(command.data)
+        if wanted is None:
+            return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "lines_not_valid"})
+        short = sorted(sku for sku, quantity in wanted.items() if shelf(tx, sku)["available"] < quantity)
+        if short:
+            return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "out_of_stock", "skus": short})
+        for sku, quantity in wanted.items():
+            tx.rows(STOCK).change(sku, available=shelf(tx, sku)["available"] - quantity)
+        _note_reservation(tx, command, wanted)
+        return Reply("InventoryReserved", {"order_id": command.order_id, "reservation_id": f"R-{command.command_id}"})
+
+    @participant.undo("ReleaseInventory", of="ReserveInventory", confirmed_by="InventoryReleased")
+    def release(tx: Tx, undo: Command) -> dict[str, Any]:
+        held = _held(tx, undo.undoes)
+        for sku, quantity in held.items():
+            tx.rows(STOCK).change(sku, available=shelf(tx, sku)["available"] + quantity)
+        row = tx.rows(RESERVATIONS).get(undo.undoes)
+        if row is not None:
+            tx.rows(RESERVATIONS).change(undo.undoes, released_times=row["released_times"] + 1)
+        return {"reservation_id": f"R-{undo.undoes}", "units": sum(held.values())}
+
+    return participant
+
+
+def totals(engine: sa.Engine) -> dict[str, int]:
+    """`reserved` and `released` count commands; the rest but `applied_twice` are units.
+
+    It adds up when `applied_twice` is 0 and `stock_initial` = `stock_available` + `stock_held`.
+    """
+    held = RESERVATIONS.c.units * (RESERVATIONS.c.reserved_times - RESERVATIONS.c.released_times)
+    twice = sa.or_(RESERVATIONS.c.reserved_times > 1, RESERVATIONS.c.released_times > 1)
+    with engine.connect() as connection:
+        reservations = connection.execute(
+            sa.select(
+                sa.func.count().label("reserved"),
+                sa.func.count().filter(RESERVATIONS.c.released_times > 0).label("released"),
+                sa.func.count().filter(twice).label("applied_twice"),
+                sa.func.coalesce(sa.func.sum(held), 0).label("stock_held"),
+            ).select_from(RESERVATIONS)
+        ).one()
+        shelves = connection.execute(
+            sa.select(
+                sa.func.coalesce(sa.func.sum(STOCK.c.initial), 0).label("stock_initial"),
+                sa.func.coalesce(sa.func.sum(STOCK.c.available), 0).label("stock_available"),
+            )
+        ).one()
+    return {name: int(value) for row in (reservations, shelves) for name, value in row._mapping.items()}
+
+
+def _quantities(data: Mapping[str, Any]) -> dict[str, int] | None:
+    """Units by SKU, of the lines of a command; None when they are not valid."""
+    lines = data.get("lines")
+    if not isinstance(lines, list) or not lines:
+        return None
+    wanted: dict[str, int] = {}
+    for line in lines:
+        sku, quantity = (line.get("sku"), line.get("quantity")) if isinstance(line, dict) else (None, None)
+        if not is_order_id(sku) or type(quantity) is not int or not 1 <= quantity <= QUANTITY_MAX:
+            return None
+        wanted[str(sku)] = wanted.get(str(sku), 0) + quantity
+    return wanted
+
+
+def _held(tx: Tx, command_id: str | None) -> dict[str, int]:
+    row = tx.rows(RESERVATIONS).get(command_id)
+    quantities: dict[str, int] = canonical.load(bytes(row["quantities"])) if row is not None else {}
+    return quantities
+
+
+def _note_reservation(tx: Tx, command: Command, wanted: dict[str, int]) -> None:
+    row = tx.rows(RESERVATIONS).get(command.command_id)
+    if row is not None:
+        tx.rows(RESERVATIONS).change(command.command_id, reserved_times=row["reserved_times"] + 1)
+        return
+    tx.rows(RESERVATIONS).add(
+        command_id=command.command_id,
+        order_id=command.order_id,
+        quantities=canonical.encode(wanted),
+        units=sum(wanted.values()),
+        reserved_times=1,
+        released_times=0,
+    )
+
+
+def read_stock(texts: Sequence[str]) -> dict[str, int]:
+    """`["sku=5"]` as `{"sku": 5}`. Raises: typer.BadParameter."""
+    stock: dict[str, int] = {}
+    for text in texts:
+        sku, _, units = text.partition("=")
+        if not is_order_id(sku) or not (units.isascii() and units.isdigit() and len(units) <= len(str(DEFAULT_STOCK))):
+            raise typer.BadParameter(f"{text!r} is not SKU=UNITS.")
+        stock[sku] = int(units)
+    return stock
+
+
+cli = make_cli(NAME)
+
+
+@cli.command()
+def run(
+    database_url: DatabaseUrl = "sqlite:///inventory.db",
+    amqp_url: AmqpUrl = AMQP_URL,
+    namespace: Namespace = NAMESPACE,
+    http_port: HttpPort = 0,
+    stock: Annotated[list[str] | None, typer.Option(envvar="INVENTORY_STOCK", help="SKU=UNITS, repeated; else plenty.")] = None,
+) -> None:
+    """Serve ReserveInventory and ReleaseInventory."""
+    initial = read_stock(stock or [])
+    where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
+    serve(lambda engine: build(engine, stock=initial), **where, http_port=http_port)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,77 @@
+"""The participant's HTTP door, on loopback only: health, totals, and what it is told to do wrong."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from participants.kit.faults import LATE_S_MAX, Faults, Settings
+
+LOOPBACK = "127.0.0.1"
+
+
+class FaultSettings(BaseModel):
+    """The body of `PUT /faults`: all of the settings; what is left out works normally, so `{}` is a participant that works."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stall: bool = False
+    refuse: NonNegativeInt | Literal["all"] = 0
+    late_s: float = Field(0.0, ge=0, le=LATE_S_MAX)
+    twice: bool = False
+    wrong_order: bool = False
+
+
+def make_app(name: str, faults: Faults, totals: Callable[[], dict[str, int]], trouble: Callable[[], str | None]) -> FastAPI:
+    """The application. `trouble` says what is wrong at the moment, or None."""
+    app = FastAPI(title=f"Escrow participant {name}", docs_url=None, redoc_url=None)
+    # A web page in a local browser must not get here under a name of its own (DNS rebinding).
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
+
+    @app.get("/healthz")
+    def healthz() -> JSONResponse:
+        wrong = trouble()
+        return JSONResponse({"participant": name, "ok": wrong is None, "trouble": wrong}, 200 if wrong is None else 503)
+
+    @app.get("/totals")
+    def read_totals() -> dict[str, int]:
+        return totals()
+
+    @app.get("/faults")
+    def read_faults() -> dict[str, Any]:
+        return faults.settings.document()
+
+    @app.put("/faults")
+    def write_faults(body: FaultSettings) -> dict[str, Any]:
+        faults.set(Settings(**body.model_dump()))
+        return faults.settings.document()
+
+    return app
+
+
+class Control:
+    """A server on loopback, in a daemon thread, from construction until `close`.
+
+    `port` 0 takes a free one. Raises: OSError when the port is taken.
+    """
+
+    def __init__(self, app: FastAPI, port: int = 0) -> None:
+        self._socket = socket.create_server((LOOPBACK, port))
+        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="control", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop within 2 s. Idempotent."""
+        self._server.should_exit = True
+        self._thread.join(2)
+        self._socket.close()

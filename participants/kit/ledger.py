@@ -1,0 +1,91 @@
+"""What a participant remembers: one ledger row per command, and the replies on their way to the broker.
+
+Both tables carry the participant's name, so several participants may share a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from orchestrator.contract import Wire, event_key
+from orchestrator.contract.envelope import STRUCTURED
+from participants.kit.transport import Published
+
+#: States of a ledger row.
+DONE, REFUSED, UNDONE = "done", "refused", "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A reply in the outbox. `outbox_id` names the row to forget once the broker has confirmed the message."""
+
+    outbox_id: str
+    message: Published
+
+
+class Ledger:
+    """The tables of one participant, and the outbox's statements."""
+
+    def __init__(self, participant: str) -> None:
+        self.participant = participant
+        self.metadata = sa.MetaData()
+        self.commands = sa.Table(
+            f"{participant}_ledger",
+            self.metadata,
+            sa.Column("command_id", sa.String(256), primary_key=True),
+            sa.Column("command_type", sa.String(64), nullable=False),
+            sa.Column("order_id", sa.String(128), nullable=False),
+            sa.Column("state", sa.String(8), sa.CheckConstraint(f"state IN ('{DONE}', '{REFUSED}', '{UNDONE}')"), nullable=False),
+            # sha256 of the command's type, subject and data; null in a tombstone: the command was never seen.
+            sa.Column("digest", sa.String(64)),
+            # The stored answer to the command, byte for byte; null in `undone` until the command is asked once more.
+            sa.Column("reply_message_id", sa.String(256)),
+            sa.Column("reply_type", sa.String(64)),
+            sa.Column("reply", sa.LargeBinary),
+            # What every confirmation of the undo says, and since when it is true (RFC 3339): a repeated confirmation is byte-equal.
+            sa.Column("undo_data", sa.LargeBinary),
+            sa.Column("undone_at", sa.String(32)),
+        )
+        self.outbox = sa.Table(
+            f"{participant}_outbox",
+            self.metadata,
+            sa.Column("outbox_id", sa.String(64), primary_key=True),
+            sa.Column("message_id", sa.String(256), nullable=False),
+            sa.Column("event_type", sa.String(64), nullable=False),
+            sa.Column("order_id", sa.String(128), nullable=False),
+            sa.Column("body", sa.LargeBinary, nullable=False),
+        )
+
+    def message(self, message_id: str, event_type: str, order_id: str, body: bytes) -> Published:
+        """The event whose structured CloudEvent is `body`."""
+        wire = Wire(content_type=STRUCTURED, headers={}, body=body)
+        return Published(message_id, event_type, event_key(self.participant, event_type), order_id, wire)
+
+    def enqueue(self, connection: sa.Connection, replies: Sequence[Outgoing]) -> None:
+        """Put replies into the outbox."""
+        if replies:
+            connection.execute(sa.insert(self.outbox), [_outbox_row(reply) for reply in replies])
+
+    def forget(self, connection: sa.Connection, outbox_ids: Collection[str]) -> None:
+        """Delete rows whose messages the broker has confirmed."""
+        if outbox_ids:
+            connection.execute(sa.delete(self.outbox).where(self.outbox.c.outbox_id.in_(outbox_ids)))
+
+    def unsent(self, connection: sa.Connection) -> list[Outgoing]:
+        """All of the outbox, as an earlier process left it, in the order it was written."""
+        rows = connection.execute(sa.select(self.outbox).order_by(self.outbox.c.outbox_id))
+        return [Outgoing(row.outbox_id, self.message(row.message_id, row.event_type, row.order_id, bytes(row.body))) for row in rows]
+
+
+def _outbox_row(reply: Outgoing) -> dict[str, str | bytes]:
+    message = reply.message
+    return {
+        "outbox_id": reply.outbox_id,
+        "message_id": message.message_id,
+        "event_type": message.event_type,
+        "order_id": message.order_id,
+        "body": message.wire.body,
+    }

@@ -1,0 +1,297 @@
+"""A participant's link to RabbitMQ: pika on a thread of its own, a window of confirms, one multiple-ack a batch."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pika
+from pika.adapters.select_connection import IOLoop
+
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire
+from participants.kit.transport import Published, Received
+
+#: Deliveries that the broker hands out ahead of their acks.
+PREFETCH = 400
+#: Seconds to wait for the broker's confirm of a batch.
+CONFIRM_TIMEOUT_S = 10.0
+HEARTBEAT_S = 10
+#: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
+RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
+#: A tag is the number of the link times this, plus the broker's delivery tag.
+_LINK = 1 << 48
+_ACCESS_REFUSED = 403
+
+#: Asks the broker for something; calls its argument when the broker has answered.
+_Step = Callable[[Callable[[Any], None]], object]
+
+_log = logging.getLogger("participants.rabbit")
+
+
+class _Batch:
+    """Messages handed to the IO thread together; `done` is set when all are confirmed or one has failed."""
+
+    def __init__(self, messages: Sequence[Published]) -> None:
+        self.messages = messages
+        self.unconfirmed = len(messages)
+        self.error: str | None = None
+        self.done = threading.Event()
+
+    def confirm(self) -> None:
+        self.unconfirmed -= 1
+        if self.unconfirmed == 0:
+            self.done.set()
+
+    def fail(self, error: str) -> None:
+        self.error = self.error or error
+        self.done.set()
+
+
+class RabbitTransport:
+    """`Transport` on RabbitMQ. Connects at once and stays connected; its queue, exchanges and binding are declared at every connect.
+
+    A broker user that may not declare (403) finds them declared by Escrow, and only uses them.
+    """
+
+    def __init__(self, url: str, topology: Topology, participant: str, *, prefetch: int = PREFETCH) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._parameters.heartbeat = HEARTBEAT_S
+        self._parameters.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+        self._topology = topology
+        self._participant = participant
+        self._queue = topology.command_queue(participant)
+        self._prefetch = prefetch
+        self._declares = True
+        self._closing = threading.Event()
+        # Guards what both threads see: the deliveries, the link and its number.
+        self._changed = threading.Condition()
+        self._received: deque[Received] = deque()
+        self._ready = False
+        self._link = 0
+        # Of the caller's thread: tags handed out and not acked, in order.
+        self._taken: deque[int] = deque()
+        # Of the IO thread.
+        self._channel: Any = None
+        self._window: deque[tuple[int, _Batch]] = deque()
+        self._published = 0
+        self._failures = 0
+        self._loop = IOLoop()
+        self._thread = threading.Thread(target=self._work, name=f"rabbit-{participant}", daemon=True)
+        self._thread.start()
+
+    # --- the caller's thread -----------------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands are being consumed."""
+        with self._changed:
+            return self._ready
+
+    def wait_until_up(self, timeout_s: float) -> bool:
+        """Wait for the link; whether it is up."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ready, timeout_s)
+
+    def consume(self, max_count: int, timeout_s: float) -> list[Received]:
+        """See `Transport.consume`."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._received), timeout_s)
+            batch = [self._received.popleft() for _ in range(min(max_count, len(self._received)))]
+        self._taken.extend(received.tag for received in batch)
+        return batch
+
+    def ack(self, tags: Sequence[int]) -> None:
+        """See `Transport.ack`. A prefix of what was taken is acked with one frame."""
+        left = set(tags)
+        last: int | None = None
+        while self._taken and self._taken[0] in left:
+            last = self._taken.popleft()
+            left.discard(last)
+        self._taken = deque(tag for tag in self._taken if tag not in left) if left else self._taken
+        if last is not None:
+            self._post(lambda: self._ack(last, multiple=True))
+        for tag in sorted(left):
+            self._post(lambda tag=tag: self._ack(tag, multiple=False))  # type: ignore[misc]
+
+    def publish(self, messages: Sequence[Published]) -> None:
+        """See `Transport.publish`. Persistent and mandatory. Raises: ConnectionError."""
+        if not messages:
+            return
+        with self._changed:
+            if not self._ready:
+                raise ConnectionError("RabbitMQ cannot be reached.")
+        batch = _Batch(messages)
+        self._post(lambda: self._send(batch))
+        if not batch.done.wait(CONFIRM_TIMEOUT_S):
+            raise ConnectionError(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:.0f} s.")
+        if batch.error:
+            raise ConnectionError(batch.error)
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self._post(self._shut)
+        self._thread.join(CONFIRM_TIMEOUT_S)
+
+    def _post(self, callback: Callable[[], object]) -> None:
+        """Run in the IO thread. The loop outlives its connections, so nothing is lost between two of them."""
+        self._loop.add_callback_threadsafe(callback)
+
+    # --- the IO thread: connecting -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self._connect()
+        self._loop.start()
+        self._loop.close()
+
+    def _connect(self) -> None:
+        if self._closing.is_set():
+            self._loop.stop()
+            return
+        self._connection = pika.SelectConnection(
+            self._parameters,
+            on_open_callback=lambda connection: connection.channel(on_open_callback=self._on_channel),
+            on_open_error_callback=self._on_down,
+            on_close_callback=self._on_down,
+            custom_ioloop=self._loop,
+        )
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        self._published = 0
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        channel.add_on_return_callback(self._on_return)
+        steps: list[_Step] = [
+            lambda then: channel.confirm_delivery(self._on_confirm, callback=then),
+            lambda then: channel.basic_qos(prefetch_count=self._prefetch, callback=then),
+        ]
+        if self._declares:
+            steps += self._declarations(channel)
+        steps.append(lambda then: channel.basic_consume(self._queue, self._on_message, callback=then))
+        self._walk(steps)
+
+    def _declarations(self, channel: Any) -> list[_Step]:
+        """The same as Escrow's own, so whoever comes first makes them."""
+        events, commands, queue = self._topology.events, self._topology.commands, self._queue
+        arguments = dict(QUORUM_ARGUMENTS)
+        return [
+            lambda then: channel.exchange_declare(events, "topic", durable=True, callback=then),
+            lambda then: channel.exchange_declare(commands, "topic", durable=True, callback=then),
+            lambda then: channel.queue_declare(queue, durable=True, arguments=arguments, callback=then),
+            lambda then: channel.queue_bind(queue, commands, routing_key=self._participant, callback=then),
+        ]
+
+    def _walk(self, steps: list[_Step]) -> None:
+        """Take each step when the broker has answered the one before."""
+        if steps:
+            steps[0](lambda _frame: self._walk(steps[1:]))
+            return
+        self._failures = 0
+        with self._changed:
+            self._ready = True
+            self._changed.notify_all()
+        _log.info("%s consumes %s.", self._participant, self._queue, extra={"action": "link_up", "order_id": None})
+
+    def _on_channel_closed(self, _channel: Any, reason: Any) -> None:
+        if getattr(reason, "reply_code", None) == _ACCESS_REFUSED and not self._ready:
+            self._declares = False
+        if not self._closing.is_set():
+            extra = {"action": "channel_closed", "order_id": None}
+            _log.warning("The channel of %s was closed: %s", self._participant, reason, extra=extra)
+        self._lose(str(reason))
+        if self._connection.is_open:
+            self._connection.close()
+
+    def _on_down(self, _connection: Any, reason: Any) -> None:
+        self._lose(str(reason))
+        if self._closing.is_set():
+            self._loop.stop()
+            return
+        wait_s = random.uniform(0, min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(self._failures, 10)))  # noqa: S311 - spreads, guards nothing
+        self._failures += 1
+        extra = {"action": "link_down", "order_id": None}
+        _log.warning("The link of %s is down (%s); connecting in %.1f s.", self._participant, reason, wait_s, extra=extra)
+        self._loop.call_later(wait_s, self._connect)
+
+    def _lose(self, reason: str) -> None:
+        """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
+        self._channel = None
+        with self._changed:
+            self._ready = False
+            self._link += 1
+            self._received.clear()
+            self._changed.notify_all()
+        while self._window:
+            self._window.popleft()[1].fail(f"The link to RabbitMQ was lost: {reason}")
+
+    def _shut(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+        elif self._connection.is_closed:
+            self._loop.stop()
+        # Otherwise it is opening: `_on_down`, or the next `_post`, finds `_closing` set.
+        else:
+            self._loop.call_later(RECONNECT_FIRST_S, self._shut)
+
+    # --- the IO thread: messages -------------------------------------------------------------------------------------
+
+    def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        wire = Wire(content_type=properties.content_type or "", headers=properties.headers or {}, body=body)
+        with self._changed:
+            self._received.append(Received(wire, self._link * _LINK + method.delivery_tag, method.redelivered))
+            self._changed.notify_all()
+
+    def _ack(self, tag: int, *, multiple: bool) -> None:
+        link, delivery_tag = divmod(tag, _LINK)
+        if self._channel is not None and link == self._link:
+            self._channel.basic_ack(delivery_tag, multiple=multiple)
+
+    def _send(self, batch: _Batch) -> None:
+        if self._channel is None or not self._channel.is_open:
+            batch.fail("RabbitMQ cannot be reached.")
+            return
+        for message in batch.messages:
+            properties = pika.BasicProperties(
+                content_type=message.wire.content_type,
+                headers=dict(message.wire.headers) or None,
+                delivery_mode=2,
+                message_id=message.message_id,
+                type=message.event_type,
+                correlation_id=message.order_id,
+                app_id=self._participant,
+            )
+            self._published += 1
+            self._window.append((self._published, batch))
+            self._channel.basic_publish(self._topology.events, message.routing_key, message.wire.body, properties, mandatory=True)
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        nacked = isinstance(method, pika.spec.Basic.Nack)
+        if not method.multiple:
+            # Single confirms may overtake one another.
+            place = next((n for n, (number, _) in enumerate(self._window) if number == method.delivery_tag), None)
+            if place is None:
+                return
+            self._window.rotate(-place)
+            confirmed = [self._window.popleft()]
+            self._window.rotate(place)
+        else:
+            confirmed = []
+            while self._window and self._window[0][0] <= method.delivery_tag:
+                confirmed.append(self._window.popleft())
+        for _, batch in confirmed:
+            if nacked:
+                batch.fail("RabbitMQ refused a message (nack).")
+            else:
+                batch.confirm()
+
+    def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        """No queue takes the event: Escrow has not declared its inbox yet. The confirm that follows must not count."""
+        for batch in {id(batch): batch for _, batch in self._window}.values():
+            batch.fail(f"No queue takes {method.routing_key}: {method.reply_text}. Is Escrow's inbox declared?")

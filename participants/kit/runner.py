@@ -1,0 +1,157 @@
+"""The loop of a participant: take a batch, commit it, ack it, publish its replies, forget the confirmed ones with the next batch."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from participants.kit.database import is_temporary
+from participants.kit.faults import Faults
+from participants.kit.ledger import Outgoing
+from participants.kit.participant import Participant
+from participants.kit.transport import Received, Transport
+
+#: Commands that one transaction takes at most.
+BATCH_MAX = 200
+#: Seconds of waiting for a command, after which a stop is noticed and confirmed replies are forgotten.
+IDLE_S = 0.25
+#: Bounds of the wait after trouble, in seconds; it doubles, with full jitter.
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
+
+
+class Runner:
+    """Runs one participant on one transport, in the thread that calls `run`.
+
+    A crash at any point loses nothing: before the commit the commands are delivered again, after it the replies lie in the outbox, which
+    the next start publishes first, and copies of commands are answered from the ledger. Acks follow the commit, not the confirms.
+    Replies that a *sibling* process left are published when any process of the participant starts, not sooner (but Escrow asks again).
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        transport: Transport,
+        *,
+        faults: Faults | None = None,
+        batch_max: int = BATCH_MAX,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.participant = participant
+        self.faults = faults or Faults()
+        #: What is wrong at the moment, or None.
+        self.trouble: str | None = None
+        self._transport = transport
+        self._batch_max = batch_max
+        self._monotonic = monotonic
+        self._log = logging.getLogger(f"participants.{participant.name}")
+        self._batch: list[Received] = []
+        # Deliveries that are committed, and whose effects outside the database may still be due.
+        self._unacked: list[int] = []
+        self._settled = False
+        self._started = False
+        # Replies to publish: (due by the monotonic clock, place, reply).
+        self._queue: list[tuple[float, int, Outgoing]] = []
+        self._places = itertools.count()
+        self._sent: list[str] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; then finish the batch, publish, and close the transport. Trouble is logged and waited out."""
+        troubles = 0
+        try:
+            while not stop.is_set():
+                try:
+                    self.turn()
+                    troubles, self.trouble = 0, None
+                except Exception as error:  # noqa: BLE001 - a service that dies of a hiccup helps nobody; /healthz shows it
+                    self._note(error)
+                    wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(troubles, 10))
+                    troubles += 1
+                    stop.wait(random.uniform(0, wait_s))  # noqa: S311 - spreads retries, guards nothing
+            self._finish()
+        finally:
+            self._transport.close()
+
+    def turn(self) -> None:
+        """One round; returns when a batch is done, or after `IDLE_S` without one. Raises: whatever went wrong; call again."""
+        if self.faults.wait_while_stalled(IDLE_S):
+            return
+        self._start()
+        self._settle()
+        self._publish()
+        self._take()
+        self._settle()
+        self._publish()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._enqueue(self.participant.unsent(), due_at=self._monotonic())
+            self._started = True
+
+    def _take(self) -> None:
+        if not self._batch:
+            self._batch = self._transport.consume(self._batch_max, self._patience_s())
+        if self.faults.settings.stall:
+            return  # told so while it waited for commands: these are taken when it works again
+        if self.faults.settings.stall:  # told while we waited: what has come stays as it came
+            return
+        replies = self.participant.handle([received.wire for received in self._batch], sent=self._sent, refuse=self.faults.refuse)
+        self._sent = []
+        self._settled = self._settled and not self._batch
+        self._unacked += [received.tag for received in self._batch]
+        self._batch = []
+        self._enqueue(replies, due_at=self._monotonic() + self.faults.settings.late_s)
+
+    def _settle(self) -> None:
+        """Acks and replies wait for the effects outside the database: a reply says that they happened."""
+        if self._settled:
+            return
+        self.participant.settle()
+        self._settled = True
+        tags, self._unacked = self._unacked, []
+        if tags:
+            self._transport.ack(tags)
+
+    def _publish(self) -> None:
+        if self.faults.settings.stall:
+            return
+        now = self._monotonic()
+        due: list[tuple[float, int, Outgoing]] = []
+        while self._queue and self._queue[0][0] <= now:
+            due.append(heapq.heappop(self._queue))
+        if not due:
+            return
+        try:
+            self._transport.publish(self.faults.distort([reply.message for _, _, reply in due]))
+        except BaseException:
+            for item in due:
+                heapq.heappush(self._queue, item)
+            raise
+        self._sent += [reply.outbox_id for _, _, reply in due]
+
+    def _enqueue(self, replies: list[Outgoing], *, due_at: float) -> None:
+        for reply in replies:
+            heapq.heappush(self._queue, (due_at, next(self._places), reply))
+
+    def _patience_s(self) -> float:
+        """Not longer than until the next late reply is due."""
+        return max(0.0, min(IDLE_S, self._queue[0][0] - self._monotonic())) if self._queue else IDLE_S
+
+    def _finish(self) -> None:
+        """What is left stays in the outbox, or unacked: the next start takes it up."""
+        try:
+            self._settle()
+            self._publish()
+            self.participant.handle([], sent=self._sent)
+        except Exception as error:  # noqa: BLE001 - at the end there is nothing left to do but to say it
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+        expected = is_temporary(error) or isinstance(error, OSError)
+        extra = {"action": "trouble", "order_id": None}
+        self._log.warning("Trouble, trying again: %s", self.trouble, exc_info=None if expected else error, extra=extra)
