@@ -37,10 +37,8 @@ from orchestrator.saga.definition import Definition, read
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.store import audit, idempotency, schema
 from orchestrator.store import verify as kept
-from orchestrator.store.deadlines import row_of
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
-from orchestrator.store.orders import projection
 from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
@@ -295,20 +293,9 @@ def verify(settings: Settings) -> restore.Report:
     """Fold every journal and compare with everything that is stored. Raises: SettingsError, StoreUnavailable."""
     engine = open_database(settings)
     try:
-        return restore.verify(kept.journals(engine), _Projection(), kept.counter_sums(engine))
+        return restore.verify(kept.journals(engine), kept.Projection(), kept.counter_sums(engine))
     finally:
         engine.dispose()
-
-
-class _Projection:
-    """Implements `app.restore.Projection`."""
-
-    def row(self, order: Any) -> Mapping[str, Any]:
-        return projection(order)
-
-    def deadlines(self, order: Any) -> Sequence[Mapping[str, Any]]:
-        rows = [row_of(order.order_id, d) for _, d in sorted(order.deadlines.items()) if d.due_at is not None]
-        return [{name: value for name, value in row.items() if not name.startswith("put_off")} for row in rows]
 
 
 def _services(line: Line, registry: Registry, queries: Queries, store: SqlStore, engine: Engine, metrics: Metrics) -> Services:

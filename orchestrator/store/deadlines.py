@@ -48,7 +48,7 @@ def put_off(connection: sa.Connection, rows: Sequence[tuple[str, str, datetime]]
         connection.execute(_PUT_OFF, [{"k_order": order_id, "k_name": name, "until": until} for order_id, name, until in rows])
 
 
-def due(connection: sa.Connection, limit: int, exclude: Collection[tuple[str, str]] = ()) -> list[Due]:
+def due(connection: sa.Connection, limit: int) -> list[Due]:
     """What is due by the database's clock, earliest first, without what was put off and what waits for its command to be confirmed."""
     d = deadlines.c
     now = of(connection).instant(connection)
@@ -57,12 +57,9 @@ def due(connection: sa.Connection, limit: int, exclude: Collection[tuple[str, st
         sa.select(d.order_id, d.name, d.generation, d.armed_at, d.due_at, d.participant)
         .where(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~unconfirmed)
         .order_by(d.due_at)
-        # What is excluded is left out here, so that the statement keeps one text.
-        .limit(limit + len(exclude))
+        .limit(limit)
     )
-    skipped = frozenset(exclude)
-    found = [Due(**row._mapping) for row in connection.execute(statement) if (row.order_id, row.name) not in skipped]
-    return found[:limit]
+    return [Due(**row._mapping) for row in connection.execute(statement)]
 
 
 def put_off_counts(connection: sa.Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:

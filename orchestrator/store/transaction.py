@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import uuid5
@@ -94,10 +94,10 @@ class SqlStore:
         with reading(self._engine) as connection:
             return of(connection).now(connection)
 
-    def due(self, limit: int, *, exclude: Iterable[tuple[str, str]] = ()) -> list[Due]:
+    def due(self, limit: int) -> list[Due]:
         """See the port."""
         with reading(self._engine) as connection:
-            return deadlines.due(connection, limit, frozenset(exclude))
+            return deadlines.due(connection, limit)
 
     # --- definitions ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -11,13 +11,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.saga.decision import Entry
+from orchestrator.saga.order import Order
 from orchestrator.store import counters
+from orchestrator.store.deadlines import row_of
 from orchestrator.store.dialect import reading
 from orchestrator.store.journal import read_entry
+from orchestrator.store.orders import projection
 from orchestrator.store.tables import deadlines, journal, order_data, orders
 
 #: Orders read at once.
 BATCH = 200
+
+#: What the journal says of a deadline. How often one was put off is the database's own: no decision depends on it.
+_JOURNALED = tuple(column for column in deadlines.c if not column.name.startswith("put_off"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +37,21 @@ class Kept:
     document: bytes | None
     #: By seq.
     entries: list[Entry]
-    #: Rows of `deadlines`, by name: `store.deadlines.row_of` but for the put-off columns.
+    #: Rows of `deadlines`, by name: must equal `Projection.deadlines`.
     deadlines: list[dict[str, Any]]
+
+
+class Projection:
+    """How an order is laid out in rows (`app.restore.Projection`)."""
+
+    def row(self, order: Order) -> dict[str, Any]:
+        """Columns of the order's row."""
+        return projection(order)
+
+    def deadlines(self, order: Order) -> list[dict[str, Any]]:
+        """Its deadline rows, by name."""
+        rows = [row_of(order.order_id, deadline) for _, deadline in sorted(order.deadlines.items()) if deadline.due_at is not None]
+        return [{column.name: row[column.name] for column in _JOURNALED} for row in rows]
 
 
 def journals(engine: sa.Engine, batch: int = BATCH) -> Iterator[Kept]:
@@ -58,10 +77,10 @@ def _page(engine: sa.Engine, after: str, batch: int) -> list[Kept]:
         order_ids = _ids(connection, after, batch)
         if not order_ids:
             return []
-        rows = {row.order_id: row for row in _of(connection, orders, order_ids)}
-        documents = {row.order_id: row.document for row in _of(connection, order_data, order_ids)}
-        entries = _grouped(_of(connection, journal, order_ids, journal.c.seq))
-        armed = _grouped(_of(connection, deadlines, order_ids, deadlines.c.name))
+        rows = {row.order_id: row for row in _of(connection, orders.c, order_ids)}
+        documents = {row.order_id: row.document for row in _of(connection, order_data.c, order_ids)}
+        entries = _grouped(_of(connection, journal.c, order_ids, journal.c.seq))
+        armed = _grouped(_of(connection, _JOURNALED, order_ids, deadlines.c.name))
     return [
         Kept(
             order_id=order_id,
@@ -84,10 +103,14 @@ def _ids(connection: sa.Connection, after: str, batch: int) -> list[str]:
     return list(connection.scalars(sa.select(every.c.order_id).order_by(every.c.order_id).limit(batch)))
 
 
-def _of(connection: sa.Connection, table: sa.Table, order_ids: Sequence[str], *by: sa.Column[Any]) -> sa.CursorResult[Any]:
+def _of(
+    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any]
+) -> sa.CursorResult[Any]:
+    wanted = list(columns)
+    order_id = next(column for column in wanted if column.name == "order_id")
     # Not BETWEEN: PostgreSQL's grammar has no room in it for the collation that goes with the parameter.
-    within = (table.c.order_id >= order_ids[0], table.c.order_id <= order_ids[-1])
-    return connection.execute(sa.select(table).where(*within).order_by(table.c.order_id, *by))
+    within = (order_id >= order_ids[0], order_id <= order_ids[-1])
+    return connection.execute(sa.select(*wanted).where(*within).order_by(order_id, *by))
 
 
 def _grouped(rows: sa.CursorResult[Any]) -> dict[str, list[Any]]:
