@@ -145,9 +145,13 @@ def from_attributes(named: Mapping[str, Any], data: Any) -> Envelope:
 
 def _text(named: Mapping[str, Any], name: str) -> str:
     value = named.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= ATTRIBUTE_CHARS_MAX or "\0" in value or _SURROGATE.search(value):
+    if not isinstance(value, str) or not 1 <= len(value) <= ATTRIBUTE_CHARS_MAX or "\0" in value or _holds_surrogate(value):
         raise MalformedMessage(f"{name} must be a text of 1 to {ATTRIBUTE_CHARS_MAX} characters.")
     return value
+
+
+def _holds_surrogate(text: str) -> bool:
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _count(named: Mapping[str, Any], name: str) -> int | None:

@@ -139,12 +139,12 @@ def read(text: str, file: str) -> Definition:
         raise _one(file, 1, f"The file has {len(text)} characters.", f"Keep a definition under {FILE_BYTES_MAX}.")
     raw, lines = _parse(text, file)
     try:
-        canonical.decode(canonical.encode(raw))
+        canonical.check(raw)
         document = Document.model_validate(raw)
     except ValidationError as error:
         raise DefinitionError([_explain(item, file, lines) for item in error.errors()]) from None
-    except (MalformedMessage, TypeError, ValueError, RecursionError) as error:
-        raise _one(file, 1, f"The document holds what JSON cannot: {error}.", "Use texts, numbers, lists and maps.") from None
+    except MalformedMessage as error:
+        raise _one(file, 1, f"The document holds what JSON cannot: {error}", "Use texts, numbers, lists and maps.") from None
     return Definition(
         name=document.definition,
         version=document.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -70,10 +71,16 @@ def test_the_depth_allowed_is_the_depth_said() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": -float("inf")}])
-def test_numbers_that_json_lacks_are_not_written(value: object) -> None:
-    """Else the journal holds what nobody else can read."""
-    with pytest.raises(ValueError, match="JSON"):
-        canonical.encode(value)
+def test_numbers_that_json_lacks_do_not_come_in(value: object) -> None:
+    """Else the journal holds null where a number was."""
+    with pytest.raises(MalformedMessage, match="JSON"):
+        canonical.check(value)
+
+
+@given(value=JSON)
+def test_others_read_what_we_write(value: Any) -> None:
+    """Else a participant in another language sees something else."""
+    assert json.loads(canonical.encode(value)) == value
 
 
 @given(at=st.datetimes(timezones=st.just(UTC)))
