@@ -1,9 +1,9 @@
-"""Making connections to RabbitMQ: their settings, and two repairs to pika's own connection class."""
+"""Making connections to RabbitMQ: their settings, and what pika's own connection class lacks."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +56,30 @@ def blocking(settings: pika.connection.Parameters) -> Iterator[pika.BlockingConn
 
 
 class Connection(SelectConnection):  # type: ignore[misc]  # pika ships no types
-    """pika's connection with two repairs, both to methods that pika keeps private (1.4)."""
+    """pika's connection with two repairs and a way to send much at once, all on methods that pika keeps private (1.4)."""
+
+    _held: list[bytes] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent in this block goes out as one piece at its end.
+
+        pika hands every frame to the socket by itself, three a message: sent together, a batch costs the broker and us half the CPU.
+        """
+        held: list[bytes] = []
+        self._held = held
+        try:
+            yield
+        finally:
+            self._held = None
+            if held and not self.is_closed:
+                self._output_marshaled_frames([b"".join(held)])
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        if self._held is None:
+            super()._output_marshaled_frames(marshaled_frames)
+        else:
+            self._held.extend(marshaled_frames)
 
     def abort(self) -> None:
         """Let the socket go at once, without a word to the broker. Its callbacks are still called."""

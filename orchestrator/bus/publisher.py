@@ -98,7 +98,15 @@ class Publisher:
             self._settle(message, "lost")
 
     def _fill(self) -> None:
-        while self._waiting and len(self._in_flight) < self._window and self.is_up and not self.is_blocked:
+        if self._may_send():
+            with self._channel.connection.together():
+                self._send_waiting()
+
+    def _may_send(self) -> bool:
+        return bool(self._waiting) and len(self._in_flight) < self._window and self.is_up and not self.is_blocked
+
+    def _send_waiting(self) -> None:
+        while self._may_send():
             message = self._waiting.popleft()
             try:
                 self._send(message)

@@ -13,7 +13,9 @@ import pika
 from pika.adapters.select_connection import IOLoop
 
 from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire
+from participants.kit.connection import Connection
 from participants.kit.transport import Published, Received
+from participants.kit.trouble import explain
 
 #: Deliveries that the broker hands out ahead of their acks.
 PREFETCH = 400
@@ -54,13 +56,16 @@ class _Batch:
 class RabbitTransport:
     """`Transport` on RabbitMQ. Connects at once and stays connected; its queue, exchanges and binding are declared at every connect.
 
-    A broker user that may not declare (403) finds them declared by Escrow, and only uses them.
+    A broker user that may not declare (403) finds them declared by Escrow, and only uses them. One whose name is the participant's is
+    named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`).
     """
 
     def __init__(self, url: str, topology: Topology, participant: str, *, prefetch: int = PREFETCH) -> None:
         self._parameters = pika.URLParameters(url)
         self._parameters.heartbeat = HEARTBEAT_S
         self._parameters.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+        # The broker vouches for it: it refuses any name but the user's own.
+        self._user_id = participant if self._parameters.credentials.username == participant else None
         self._topology = topology
         self._participant = participant
         self._queue = topology.command_queue(participant)
@@ -71,6 +76,7 @@ class RabbitTransport:
         self._changed = threading.Condition()
         self._received: deque[Received] = deque()
         self._ready = False
+        self._trouble: str | None = None
         self._link = 0
         # Of the caller's thread: tags handed out and not acked, in order.
         self._taken: deque[int] = deque()
@@ -79,6 +85,8 @@ class RabbitTransport:
         self._window: deque[tuple[int, _Batch]] = deque()
         self._published = 0
         self._failures = 0
+        # The trouble that was logged; it is not said again at each attempt.
+        self._told: str | None = None
         self._loop = IOLoop()
         self._thread = threading.Thread(target=self._work, name=f"rabbit-{participant}", daemon=True)
         self._thread.start()
@@ -90,6 +98,12 @@ class RabbitTransport:
         """Whether commands are being consumed."""
         with self._changed:
             return self._ready
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no commands are being consumed, in one line with the fix where there is one; None when they are."""
+        with self._changed:
+            return None if self._ready else self._trouble or "RabbitMQ cannot be reached."
 
     def wait_until_up(self, timeout_s: float) -> bool:
         """Wait for the link; whether it is up."""
@@ -153,7 +167,7 @@ class RabbitTransport:
         if self._closing.is_set():
             self._loop.stop()
             return
-        self._connection = pika.SelectConnection(
+        self._connection = Connection(
             self._parameters,
             on_open_callback=lambda connection: connection.channel(on_open_callback=self._on_channel),
             on_open_error_callback=self._on_down,
@@ -193,37 +207,46 @@ class RabbitTransport:
             steps[0](lambda _frame: self._walk(steps[1:]))
             return
         self._failures = 0
+        self._told = None
         with self._changed:
             self._ready = True
             self._changed.notify_all()
         _log.info("%s consumes %s.", self._participant, self._queue, extra={"action": "link_up", "order_id": None})
 
     def _on_channel_closed(self, _channel: Any, reason: Any) -> None:
-        if getattr(reason, "reply_code", None) == _ACCESS_REFUSED and not self._ready:
+        may_not_declare = self._declares and not self._ready and getattr(reason, "reply_code", None) == _ACCESS_REFUSED
+        self._lose(self._explain(reason))
+        if may_not_declare:
             self._declares = False
-        if not self._closing.is_set():
-            extra = {"action": "channel_closed", "order_id": None}
-            _log.warning("The channel of %s was closed: %s", self._participant, reason, extra=extra)
-        self._lose(str(reason))
-        if self._connection.is_open:
+            extra = {"action": "declares_nothing", "order_id": None}
+            _log.info("%s may not declare; it uses what Escrow declared.", self._participant, extra=extra)
+            self._connection.channel(on_open_callback=self._on_channel)
+        elif self._connection.is_open:
             self._connection.close()
 
     def _on_down(self, _connection: Any, reason: Any) -> None:
-        self._lose(str(reason))
+        is_told = isinstance(reason, pika.exceptions.ConnectionClosedByClient)  # then the channel's end has said why
+        self._lose(str(self._trouble) if is_told else self._explain(reason))
         if self._closing.is_set():
             self._loop.stop()
             return
         wait_s = random.uniform(0, min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(self._failures, 10)))  # noqa: S311 - spreads, guards nothing
         self._failures += 1
-        extra = {"action": "link_down", "order_id": None}
-        _log.warning("The link of %s is down (%s); connecting in %.1f s.", self._participant, reason, wait_s, extra=extra)
+        if self._told != self._trouble:
+            self._told = self._trouble
+            extra = {"action": "link_down", "order_id": None}
+            _log.warning("The link of %s is down; it goes on trying: %s", self._participant, self._trouble, extra=extra)
         self._loop.call_later(wait_s, self._connect)
+
+    def _explain(self, reason: BaseException) -> str:
+        return explain(reason, self._parameters, self._topology, self._participant)
 
     def _lose(self, reason: str) -> None:
         """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
         self._channel = None
         with self._changed:
             self._ready = False
+            self._trouble = reason
             self._link += 1
             self._received.clear()
             self._changed.notify_all()
@@ -256,19 +279,24 @@ class RabbitTransport:
         if self._channel is None or not self._channel.is_open:
             batch.fail("RabbitMQ cannot be reached.")
             return
-        for message in batch.messages:
-            properties = pika.BasicProperties(
-                content_type=message.wire.content_type,
-                headers=dict(message.wire.headers) or None,
-                delivery_mode=2,
-                message_id=message.message_id,
-                type=message.event_type,
-                correlation_id=message.order_id,
-                app_id=self._participant,
-            )
-            self._published += 1
-            self._window.append((self._published, batch))
-            self._channel.basic_publish(self._topology.events, message.routing_key, message.wire.body, properties, mandatory=True)
+        with self._connection.together():
+            for message in batch.messages:
+                self._publish(batch, message)
+
+    def _publish(self, batch: _Batch, message: Published) -> None:
+        properties = pika.BasicProperties(
+            content_type=message.wire.content_type,
+            headers=dict(message.wire.headers) or None,
+            delivery_mode=2,
+            message_id=message.message_id,
+            type=message.event_type,
+            correlation_id=message.order_id,
+            app_id=self._participant,
+            user_id=self._user_id,
+        )
+        self._published += 1
+        self._window.append((self._published, batch))
+        self._channel.basic_publish(self._topology.events, message.routing_key, message.wire.body, properties, mandatory=True)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method

@@ -97,8 +97,6 @@ class Runner:
             self._batch = self._transport.consume(self._batch_max, self._patience_s())
         if self.faults.settings.stall:
             return  # told so while it waited for commands: these are taken when it works again
-        if self.faults.settings.stall:  # told while we waited: what has come stays as it came
-            return
         replies = self.participant.handle([received.wire for received in self._batch], sent=self._sent, refuse=self.faults.refuse)
         self._sent = []
         self._settled = self._settled and not self._batch
