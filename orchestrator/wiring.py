@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
@@ -16,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from orchestrator import logs
@@ -156,11 +156,16 @@ class LineGateway:
 
     line: Line
     registry: Registry
-    quarantine: QuarantineOfStore
+    queries: Queries
 
     def submit(self, work: Work) -> Future[Outcome]:
         """See the port."""
         return self.line.submit(work)
+
+    def quarantined_wire(self, quarantine_id: str) -> Wire | None:
+        """See the port."""
+        row = self.queries.quarantined(quarantine_id)
+        return None if row is None else row.wire
 
     def new_id(self) -> str:
         """See the port."""
@@ -169,25 +174,6 @@ class LineGateway:
     def now(self) -> datetime:
         """See the port."""
         return now()
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineOfStore:
-    """Implements `app.operate.QuarantineStore`."""
-
-    queries: Queries
-    store: SqlStore
-
-    def quarantined_wire(self, quarantine_id: str) -> tuple[Wire, str | None] | None:
-        """See the port."""
-        row = self.queries.quarantined(quarantine_id)
-        if row is None:
-            return None
-        return Wire(content_type=row.content_type, headers=canonical.load(row.headers), body=row.body), row.resolution
-
-    def resolve_quarantined(self, quarantine_id: str, *, resolution: Any, actor: str, reason: str) -> bool:
-        """See the port."""
-        return self.store.resolve(quarantine_id, resolution, actor=actor, reason=reason)
 
 
 @dataclass(slots=True)
@@ -204,6 +190,7 @@ class Process:
 
     def start(self) -> None:
         """Begin to work; returns at once."""
+        gc.freeze()
         self.line.start()
         self.metronome.start()
         _log.info("started", action="started", role=self.role)
@@ -307,7 +294,7 @@ def _services(line: Line, registry: Registry, queries: Queries, store: SqlStore,
         }
 
     return Services(
-        gateway=LineGateway(line, registry, QuarantineOfStore(queries, store)),
+        gateway=LineGateway(line, registry, queries),
         queries=queries,
         registry=registry,
         tokens=Tokens(engine),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orchestrator.app.ports import Due
 from orchestrator.saga.order import Deadline
-from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.dialect import Dialect, of, pack_rows
 from orchestrator.store.tables import deadlines, outbox
 
 
@@ -33,13 +33,14 @@ def row_of(order_id: str, deadline: Deadline) -> dict[str, Any]:
 def disarm(connection: sa.Connection, keys: Sequence[tuple[str, str]]) -> None:
     """Delete deadlines by (order id, name); those that are gone already are no error."""
     if keys:
-        connection.execute(_DISARM, [{"k_order": order_id, "k_name": name} for order_id, name in keys])
+        dialect = of(connection)
+        connection.execute(_disarm_statement(dialect), dialect.pack_keys("k", keys))
 
 
 def arm(connection: sa.Connection, armed: Sequence[tuple[str, Deadline]]) -> None:
     """Set deadlines, or replace those of the same name."""
     if armed:
-        connection.execute(_arm_statement(of(connection)), [row_of(order_id, deadline) for order_id, deadline in armed])
+        connection.execute(_arm_statement(of(connection)), pack_rows([row_of(order_id, deadline) for order_id, deadline in armed]))
 
 
 def put_off(connection: sa.Connection, rows: Sequence[tuple[str, str, datetime]]) -> None:
@@ -81,8 +82,16 @@ def next_due_at() -> sa.ColumnElement[datetime | None]:
 
 
 @cache
+def _disarm_statement(dialect: Dialect) -> sa.Delete:
+    keys = dialect.keys("k", {"order_id": sa.Text, "name": sa.Text})
+    return sa.delete(deadlines).where(sa.tuple_(deadlines.c.order_id, deadlines.c.name).in_(sa.select(keys.c.order_id, keys.c.name)))
+
+
+@cache
 def _arm_statement(dialect: Dialect) -> Any:
-    insert = dialect.insert(deadlines)
+    # SQLite takes ON CONFLICT for that of a join, unless a WHERE stands between.
+    given = sa.select(dialect.rows(deadlines.c)).where(sa.true())
+    insert = dialect.insert(deadlines).from_select(list(deadlines.c.keys()), given)
     replaced = {column.name: insert.excluded[column.name] for column in deadlines.c if not column.primary_key}
     return insert.on_conflict_do_update(index_elements=[deadlines.c.order_id, deadlines.c.name], set_=replaced)
 
@@ -94,7 +103,6 @@ def _put_off_counts_statement(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(d.order_id, d.name, d.put_off_count).where(d.order_id == keys.c.order_id, d.name == keys.c.name)
 
 
-_DISARM = sa.delete(deadlines).where(deadlines.c.order_id == sa.bindparam("k_order"), deadlines.c.name == sa.bindparam("k_name"))
 _PUT_OFF = (
     sa.update(deadlines)
     .where(deadlines.c.order_id == sa.bindparam("k_order"), deadlines.c.name == sa.bindparam("k_name"))

@@ -1,22 +1,24 @@
-"""What PostgreSQL and SQLite do differently, and nowhere else: upserts, key lists, locks, the clock, errors.
+"""What PostgreSQL and SQLite do differently, and nowhere else: upserts, sets of rows and keys, locks, the clock, errors.
 
-Statements are built once per dialect and kept: lists of keys go in as one parameter (an array, or JSON text), so a statement has one text
-whatever the size of the batch, and is planned once.
+Statements are built once per dialect and kept: rows go in as one parameter of JSON text, lists of keys as an array or JSON text, so a
+statement has one text whatever the size of the batch, is planned once, and takes one round trip.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
+from orchestrator.contract import canonical
 from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreUnavailable
 from orchestrator.store.tables import Instant
 
@@ -68,6 +70,15 @@ class PostgreSQL:
     def pack_keys(self, name: str, rows: Collection[Sequence[Any]]) -> dict[str, Any]:
         """The parameters of `keys`."""
         return {f"{name}_{place}": list(values) for place, values in enumerate(zip(*rows, strict=True))}
+
+    def rows(self, columns: Iterable[sa.Column[Any]]) -> sa.FromClause:
+        """Rows of these columns, from the parameter that `pack_rows` makes."""
+        wanted = list(columns)
+        typed = [sa.Column(column.name, sa.Text() if _is_bytes(column) else column.type) for column in wanted]
+        packed = sa.cast(sa.bindparam(_ROWS, type_=sa.Text), postgresql.JSON)
+        given = sa.func.json_to_recordset(packed).table_valued(*typed, name="given").render_derived(with_types=True)
+        values = (sa.func.convert_to(given.c[c.name], "UTF8", type_=c.type) if _is_bytes(c) else given.c[c.name] for c in wanted)
+        return sa.select(*(value.label(column.name) for column, value in zip(wanted, values, strict=True))).subquery("rows")
 
     def lock_names(self, connection: sa.Connection, order_ids: Sequence[str]) -> None:
         """Lock ids that have no row, in the order given, until the transaction ends."""
@@ -132,6 +143,15 @@ class SQLite:
         """As for PostgreSQL."""
         return {name: json.dumps([list(row) for row in rows])}
 
+    def rows(self, columns: Iterable[sa.Column[Any]]) -> sa.FromClause:
+        """As for PostgreSQL."""
+        given = sa.func.json_each(sa.bindparam(_ROWS, type_=sa.Text)).table_valued("value")
+        values: list[sa.ColumnElement[Any]] = []
+        for column in columns:
+            value = sa.func.json_extract(given.c.value, sa.literal_column(f"'$.{column.name}'"), type_=column.type)
+            values.append((sa.cast(value, sa.LargeBinary) if _is_bytes(column) else value).label(column.name))
+        return sa.select(*values).select_from(given).subquery("rows")
+
     def lock_names(self, connection: sa.Connection, order_ids: Sequence[str]) -> None:
         """Nothing: the write transaction is the lock."""
 
@@ -165,9 +185,40 @@ Dialect = PostgreSQL | SQLite
 _POSTGRESQL = PostgreSQL()
 _SQLITE = SQLite()
 
+#: The parameter that holds rows, and the types of values that JSON takes as they are.
+_ROWS = "rows"
+_PLAIN = frozenset({str, int, bool, type(None)})
 _NOW = sa.select(sa.func.statement_timestamp(type_=Instant))
 # The list is sorted by the caller, and unnest keeps its order.
 _LOCK_NAMES = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id")
+
+
+def pack_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The parameter of `rows`: JSON. Bytes must be UTF-8 text, which all canonical JSON is."""
+    plain = [{name: value if type(value) in _PLAIN else _json_value(value) for name, value in row.items()} for row in rows]
+    return {_ROWS: canonical.encode(plain).decode()}
+
+
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of all columns of a table, with one statement."""
+    if rows:
+        connection.execute(_insert_statement(of(connection), table), pack_rows(rows))
+
+
+@cache
+def _insert_statement(dialect: Dialect, table: sa.Table) -> sa.Insert:
+    return sa.insert(table).from_select(list(table.c.keys()), sa.select(dialect.rows(table.c)))
+
+
+def _is_bytes(column: sa.Column[Any]) -> bool:
+    return isinstance(column.type, sa.LargeBinary)
+
+
+def _json_value(value: Any) -> Any:
+    """As text what JSON has no type for."""
+    if isinstance(value, datetime):
+        return canonical.format_time(value)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def of(bind: sa.Engine | sa.Connection) -> Dialect:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,18 +13,18 @@ import sqlalchemy as sa
 from orchestrator.app.ports import Recorded
 from orchestrator.contract import canonical
 from orchestrator.saga.decision import Entry
-from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.dialect import Dialect, insert_rows, of
 from orchestrator.store.tables import journal
 
 _COLUMNS = tuple(column.name for column in journal.c)
+_values = attrgetter(*_COLUMNS)
 
 MessageKey = tuple[str, str, str]
 
 
 def append(connection: sa.Connection, entries: Sequence[Entry]) -> None:
     """Write entries. An entry that is there already, or records a message again, is refused by the database (DataRefused)."""
-    if entries:
-        connection.execute(sa.insert(journal), [{name: getattr(entry, name) for name in _COLUMNS} for entry in entries])
+    insert_rows(connection, journal, [dict(zip(_COLUMNS, _values(entry), strict=True)) for entry in entries])
 
 
 def recorded(connection: sa.Connection, keys: Collection[MessageKey]) -> dict[MessageKey, Recorded]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.order import Deadline, Order, from_document, to_document
-from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.dialect import Dialect, insert_rows, of, pack_rows
 from orchestrator.store.tables import order_data, orders
 
 
@@ -60,23 +60,21 @@ def lock(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, Ord
 
 def insert(connection: sa.Connection, opened: Sequence[Order]) -> None:
     """Write new orders. An id that exists is refused by the database (DataRefused)."""
-    if opened:
-        connection.execute(sa.insert(orders), [projection(order) for order in opened])
-        connection.execute(sa.insert(order_data), [_document_row(order) for order in opened])
+    insert_rows(connection, orders, [projection(order) for order in opened])
+    insert_rows(connection, order_data, [_document_row(order) for order in opened])
 
 
 def update(connection: sa.Connection, moved: Sequence[tuple[Order, int]]) -> None:
     """Write changed orders, each over the seq it was decided on. Raises: InvariantViolated when a row has another seq."""
     if not moved:
         return
-    rows = [{f"new_{name}": value for name, value in projection(order).items()} | {"old_seq": seq} for order, seq in moved]
-    result = connection.execute(_UPDATE, rows)
-    if result.rowcount != len(rows):
-        raise InvariantViolated(f"{result.rowcount} of {len(rows)} orders had the seq they were decided on, under their locks.")
-    documents = [{"old_id": order.order_id, "new_document": _encode(order)} for order, _ in moved]
-    result = connection.execute(_UPDATE_DATA, documents)
-    if result.rowcount != len(documents):
-        raise InvariantViolated(f"{result.rowcount} of {len(documents)} orders had a document.")
+    dialect = of(connection)
+    result = connection.execute(_update_statement(dialect), pack_rows([projection(order) | {"old_seq": seq} for order, seq in moved]))
+    if result.rowcount != len(moved):
+        raise InvariantViolated(f"{result.rowcount} of {len(moved)} orders had the seq they were decided on, under their locks.")
+    result = connection.execute(_update_data_statement(dialect), pack_rows([_document_row(order) for order, _ in moved]))
+    if result.rowcount != len(moved):
+        raise InvariantViolated(f"{result.rowcount} of {len(moved)} orders had a document.")
 
 
 def _awaited(order: Order) -> Deadline | None:
@@ -99,12 +97,8 @@ def _attempts(order: Order, awaited: Deadline) -> int:
     return ask.undo_attempts if kind.startswith("undo") else ask.attempts
 
 
-def _encode(order: Order) -> bytes:
-    return canonical.encode(to_document(order))
-
-
 def _document_row(order: Order) -> dict[str, Any]:
-    return {"order_id": order.order_id, "document": _encode(order)}
+    return {"order_id": order.order_id, "document": canonical.encode(to_document(order))}
 
 
 def _lock_rows(connection: sa.Connection, dialect: Dialect, order_ids: Sequence[str]) -> set[str]:
@@ -129,16 +123,19 @@ def _load_statement(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(order_data.c.order_id, order_data.c.document).where(dialect.among(order_data.c.order_id, "ids"))
 
 
-_UPDATE = (
-    sa.update(orders)
-    .where(orders.c.order_id == sa.bindparam("new_order_id"), orders.c.seq == sa.bindparam("old_seq"))
-    .values(
-        {
-            # Neither the id, nor what is fixed at the opening.
-            column.name: sa.bindparam(f"new_{column.name}")
-            for column in orders.c
-            if column.name not in {"order_id", "definition", "version", "opened_at"}
-        }
+@cache
+def _update_statement(dialect: Dialect) -> sa.Update:
+    rows = dialect.rows([*orders.c, sa.Column("old_seq", orders.c.seq.type)])
+    # Neither the id, nor what is fixed at the opening.
+    changing = (name for name in orders.c.keys() if name not in {"order_id", "definition", "version", "opened_at"})  # noqa: SIM118 - a collection of columns
+    return (
+        sa.update(orders)
+        .where(orders.c.order_id == rows.c.order_id, orders.c.seq == rows.c.old_seq)
+        .values({name: rows.c[name] for name in changing})
     )
-)
-_UPDATE_DATA = sa.update(order_data).where(order_data.c.order_id == sa.bindparam("old_id")).values(document=sa.bindparam("new_document"))
+
+
+@cache
+def _update_data_statement(dialect: Dialect) -> sa.Update:
+    rows = dialect.rows(order_data.c)
+    return sa.update(order_data).where(order_data.c.order_id == rows.c.order_id).values(document=rows.c.document)

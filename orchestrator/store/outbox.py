@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.app.ports import OutboxMessage
 from orchestrator.contract import canonical
-from orchestrator.store.dialect import Dialect, of
+from orchestrator.store.dialect import Dialect, insert_rows, of
 from orchestrator.store.tables import outbox
 
-_COLUMNS = tuple(column.name for column in outbox.c if column.name != "headers")
+_COLUMNS = tuple(column.name for column in outbox.c)
+_values = attrgetter(*_COLUMNS)
 
 
 def insert(connection: sa.Connection, messages: Sequence[OutboxMessage]) -> None:
     """Write messages."""
-    if messages:
-        rows = [{name: getattr(message, name) for name in _COLUMNS} for message in messages]
-        for row, message in zip(rows, messages, strict=True):
-            row["headers"] = canonical.encode(dict(message.headers))
-        connection.execute(sa.insert(outbox), rows)
+    rows = [
+        dict(zip(_COLUMNS, _values(message), strict=True), headers=canonical.encode(dict(message.headers)) if message.headers else b"{}")
+        for message in messages
+    ]
+    insert_rows(connection, outbox, rows)
 
 
 def forget(connection: sa.Connection, outbox_ids: Collection[str]) -> None:
@@ -35,7 +37,8 @@ def forget(connection: sa.Connection, outbox_ids: Collection[str]) -> None:
 def forget_commands(connection: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
     """Delete every sending of commands, by (order id, command id): they were answered."""
     if keys:
-        connection.execute(_FORGET_COMMAND, [{"k_order": order_id, "k_command": command_id} for order_id, command_id in keys])
+        dialect = of(connection)
+        connection.execute(_forget_commands_statement(dialect), dialect.pack_keys("k", keys))
 
 
 def take_over(connection: sa.Connection, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
@@ -94,6 +97,12 @@ def _forget_statement(dialect: Dialect) -> sa.Delete:
 
 
 @cache
+def _forget_commands_statement(dialect: Dialect) -> sa.Delete:
+    keys = dialect.keys("k", {"order_id": sa.Text, "command_id": sa.Text})
+    return sa.delete(outbox).where(sa.tuple_(outbox.c.order_id, outbox.c.command_id).in_(sa.select(keys.c.order_id, keys.c.command_id)))
+
+
+@cache
 def _take_over_statement(dialect: Dialect) -> Any:
     new_owner = sa.bindparam("new_owner", type_=sa.Text)
     return (
@@ -118,6 +127,3 @@ def _owned_statement(dialect: Dialect) -> sa.Select[Any]:
 def _release_statement(dialect: Dialect) -> sa.Update:
     c = outbox.c
     return sa.update(outbox).where(dialect.among(c.outbox_id, "ids"), c.owner == sa.bindparam("k_owner")).values(owner=None)
-
-
-_FORGET_COMMAND = sa.delete(outbox).where(outbox.c.order_id == sa.bindparam("k_order"), outbox.c.command_id == sa.bindparam("k_command"))
