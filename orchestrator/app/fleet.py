@@ -1,12 +1,17 @@
-"""What the workers of an installation know of each other: who is alive, and whose outbox rows need another sender (R17)."""
+"""What workers know of each other and do in common: who is alive, whose outbox rows need another sender (R17), whose turn a job is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.app.ports import OutboxMessage
+
+#: How long an idempotency key stands for its order, from its first use; the API says so.
+KEYS_KEPT_FOR = timedelta(days=7)
+#: How often the fleet deletes older ones.
+_FORGET_KEYS, _FORGET_KEYS_EVERY = "forget_keys", timedelta(hours=1)
 
 
 class Beat(Protocol):
@@ -50,5 +55,32 @@ class Fleet(Protocol):
     def expire_parked(self, now: datetime, limit: int) -> int:
         """Move parked messages whose time is over to the quarantine. Returns how many."""
 
+    def claim(self, name: str, now: datetime, every: timedelta) -> bool:
+        """Whether this run of a job of the fleet is this worker's: it is nobody else's then until `every` has passed."""
+
+    def forget_keys(self, stored_before: datetime, limit: int) -> int:
+        """Delete the oldest idempotency keys of those stored before, at most `limit`. Returns how many. Idempotent."""
+
     def leave(self, incarnation: str) -> None:
         """This worker stops cleanly: its rows are left without owner."""
+
+
+class KeyRetention:
+    """The job of the fleet that deletes old idempotency keys: one worker's each hour, and one batch a tick, so that no event waits for it.
+
+    A worker that dies in its run leaves the rest to the next one. A worker asks for the run once an hour, so that a tick costs nothing.
+    """
+
+    def __init__(self, fleet: Fleet, *, batch_count_max: int) -> None:
+        self._fleet = fleet
+        self._batch_count_max = batch_count_max
+        self._ask_again_at: datetime | None = None
+        self._is_running = False
+
+    def ticked(self, now: datetime) -> None:
+        """Ask for the run, or go on with it. `now`: the database's clock. Raises: StoreUnavailable (the next tick tries again)."""
+        if not self._is_running and (self._ask_again_at is None or self._ask_again_at <= now):
+            self._is_running = self._fleet.claim(_FORGET_KEYS, now, _FORGET_KEYS_EVERY)
+            self._ask_again_at = now + _FORGET_KEYS_EVERY
+        if self._is_running:
+            self._is_running = self._fleet.forget_keys(now - KEYS_KEPT_FOR, self._batch_count_max) == self._batch_count_max

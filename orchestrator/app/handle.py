@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from orchestrator.app.ports import Changes, Parked, Store, Transaction
+from orchestrator.app.ports import Changes, Parked, Resolved, Store, Transaction
 from orchestrator.app.registry import Registry
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import Envelope, Topology, Wire, decode, encode
 from orchestrator.contract.envelope import STRUCTURED
+from orchestrator.errors import Conflict, NotFound, RequestError
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message
@@ -46,9 +47,12 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
     """
     order_ids = {work.order_id for work in batch if work.order_id is not None and _may_matter(context, work)}
     context.registry.renew(work.input.envelope.type for work in batch if isinstance(work.input, Message))
+    to_resolve = {work.resolves.quarantine_id for work in batch if work.resolves is not None}
     with context.store.transaction() as tx:
         found = tx.lock_orders(order_ids)
+        resolutions = tx.lock_quarantined(to_resolve) if to_resolve else {}
         sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
+        sheet.resolutions = resolutions
         _gather(tx, sheet, batch, order_ids)
         outcomes = [(work, _apply(context, tx, sheet, work)) for work in in_order(batch)]
         taken = sheet.unanswered(tx.take_over(sheet.speaking(), context.owner))
@@ -91,12 +95,17 @@ def _gather(tx: Transaction, sheet: Sheet, batch: Sequence[Work], order_ids: set
 
 def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outcome:
     """Decide one input, and put down what follows."""
+    if work.resolves is not None and (refusal := _refusal(sheet, work.resolves)) is not None:
+        return Outcome(decision=None, order=None, error=refusal)
     if work.unreadable is not None:
         if work.delivery is not None:
             sheet.quarantine_unreadable(work.delivery, work.unreadable)
         decision = Decision(order=None, verdict="refused", reason=str(work.unreadable), quarantine=work.unreadable.code)
         return Outcome(decision=decision, order=None)
-    assert work.input is not None
+    if work.input is None:
+        assert work.resolves is not None
+        sheet.resolve(work.resolves)
+        return Outcome(decision=None, order=None)
     assert work.order_id is not None
     order = sheet.orders.get(work.order_id)
     try:
@@ -108,7 +117,27 @@ def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outco
                 sheet.take(work.order_id, decision, cause=None)
     except Exception as error:  # noqa: BLE001  # a bug of ours must not stop its neighbours: it is kept and alerted
         return _set_aside(tx, sheet, work, error)
-    return Outcome(decision=decision, order=sheet.orders.get(work.order_id) if not work.dry_run else decision.order)
+    order = sheet.orders.get(work.order_id) if not work.dry_run else decision.order
+    if work.resolves is not None:
+        return _replayed(sheet, work.resolves, decision, order)
+    return Outcome(decision=decision, order=order)
+
+
+def _refusal(sheet: Sheet, resolves: Resolved) -> RequestError | None:
+    """Why a quarantined message cannot be resolved: there is none, or somebody did it before."""
+    if resolves.quarantine_id not in sheet.resolutions:
+        return NotFound(f"There is no quarantined message {resolves.quarantine_id}.")
+    resolution = sheet.resolutions[resolves.quarantine_id]
+    return None if resolution is None else Conflict(f"This message was {resolution} already.")
+
+
+def _replayed(sheet: Sheet, resolves: Resolved, decision: Decision, order: Order | None) -> Outcome:
+    """A replay that was decided ends its row; one that is refused again leaves it open, as the only one."""
+    if decision.quarantine is None:
+        sheet.resolve(resolves)
+        return Outcome(decision=decision, order=order)
+    error = Conflict(f"The message still cannot be applied: {decision.reason}.")
+    return Outcome(decision=replace(decision, quarantine=None), order=order, error=error)
 
 
 def _decide(context: Context, order: Order | None, work: Work) -> Callable[[datetime], Decision]:
@@ -140,7 +169,7 @@ def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message,
 def _record(sheet: Sheet, rulebook: Rulebook, order: Order | None, message: Message, work: Work | None) -> Decision:
     decision = decide(rulebook, order, message, sheet.now)
     sheet.take(message.envelope.subject, decision, cause=message.envelope)
-    if decision.quarantine is not None:
+    if decision.quarantine is not None and (work is None or work.resolves is None):
         wire = work.delivery.wire if work is not None and work.delivery is not None else encode(message.envelope)
         sheet.quarantine(message.envelope, wire, decision.quarantine, decision.reason or "")
     return decision
@@ -168,8 +197,8 @@ def _parked(context: Context, sheet: Sheet, envelope: Envelope) -> Parked:
 
 
 def _set_aside(tx: Transaction, sheet: Sheet, work: Work, error: Exception) -> Outcome:
-    """A bug of ours: a message goes to the quarantine alone, a deadline is put off, an act is answered with the error."""
-    if isinstance(work.input, Message):
+    """A bug of ours: a message goes to the quarantine alone, a replayed one stays there, a deadline is put off, an act is answered."""
+    if isinstance(work.input, Message) and work.resolves is None:
         envelope = work.input.envelope
         wire = work.delivery.wire if work.delivery is not None else encode(envelope)
         sheet.quarantine(envelope, wire, "internal_error", f"{type(error).__name__}: {error}")

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from orchestrator import logs
 from orchestrator.app.fire import Hearing, due_work
-from orchestrator.app.fleet import Beat, Fleet
+from orchestrator.app.fleet import Beat, Fleet, KeyRetention
 from orchestrator.app.handle import Context, handle, in_order, put_off
 from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
 from orchestrator.app.relay import Relay
@@ -38,6 +38,10 @@ _log = logs.get(__name__)
 
 class Tick:
     """The metronome's only word: beat, fire what is due, adopt what is orphaned."""
+
+
+#: What comes to a line from other threads.
+_Item = Delivery | Settled | LinkChanged | Work | Tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,9 @@ class Line:
         self._pause = pause
         self._wake_at = wake_at
         self._consume = consume
-        self._queue: queue.SimpleQueue[Delivery | Settled | LinkChanged | Work | Tick | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._relay = Relay()
+        self._key_retention = KeyRetention(fleet, batch_count_max=limits.batch_count_max)
         self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
         self._link = LinkChanged(consuming=False, publishing=False)
         self._batch_before = 0
@@ -148,39 +153,47 @@ class Line:
             self._tidy()
 
     def _gather(self) -> tuple[list[Work], bool]:
-        """Everything that is waiting, up to a batch; a small batch lingers only when the one before was larger."""
+        """Wait for an input or a tick, then take everything that is there, up to a batch; a small one after a larger one lingers.
+
+        Confirms end no wait: a transaction of their own for each would cost more than the inputs do.
+        """
         works: list[Work] = []
         ticked = False
         size = 0
-        wait_s: float | None = _TIDY_AFTER_S
-        lingered = self._batch_before < _SMALL_BATCH
+        until_s = self._monotonic() + _TIDY_AFTER_S
+        may_linger = self._batch_before >= _SMALL_BATCH
         while len(works) < self._limits.batch_count_max and size < self._limits.batch_bytes_max:
-            try:
-                item = self._queue.get_nowait() if wait_s is None else self._queue.get(timeout=wait_s)
-            except queue.Empty:
-                if works and not lingered and len(works) < _SMALL_BATCH:
-                    lingered = True
-                    wait_s = self._limits.linger_s
-                    continue
-                break
-            wait_s = None
+            item = self._next(until_s)
             if item is None:
-                break
-            if isinstance(item, Tick):
-                ticked = True
-            elif isinstance(item, Work):
-                works.append(item)
-            elif isinstance(item, Delivery):
-                size += len(item.wire.body)
-                works.append(read(item, require_user_id=self._limits.require_user_id))
+                if not (works and may_linger and len(works) < _SMALL_BATCH):
+                    break
+                may_linger = False
+                until_s = self._monotonic() + self._limits.linger_s
             elif isinstance(item, Settled):
                 self._relay.settle(item, self._monotonic())
                 self._watcher.settled(item)
-            else:
+            elif isinstance(item, LinkChanged):
                 self._on_link(item)
+            else:
+                until_s = 0.0
+                if isinstance(item, Tick):
+                    ticked = True
+                elif isinstance(item, Delivery):
+                    size += len(item.wire.body)
+                    works.append(read(item, require_user_id=self._limits.require_user_id))
+                else:
+                    works.append(item)
         self._batch_before = len(works)
         works.extend(self._relay.take_late())
         return works, ticked
+
+    def _next(self, until_s: float) -> _Item | None:
+        """What comes next; None when nothing does until then, or when the line is to stop."""
+        wait_s = until_s - self._monotonic()
+        try:
+            return self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
 
     def _carry(self, works: list[Work]) -> Handled:
         """One batch along the line."""
@@ -285,6 +298,7 @@ class Line:
             self._send_again()
             if self._consume:
                 self._fleet.expire_parked(beat.now, self._limits.batch_count_max)
+                self._key_retention.ticked(beat.now)
         except TemporaryError as error:
             self._database_is_away(error, 0)
 

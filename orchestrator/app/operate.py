@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from orchestrator import logs
+from orchestrator.app.ports import Resolved
 from orchestrator.app.registry import Registry
 from orchestrator.app.work import Outcome, Work
 from orchestrator.contract import Envelope, Wire, canonical, decode, is_order_id
@@ -42,16 +43,6 @@ _REFUSALS: Mapping[str, type[RequestError]] = {
 }
 
 
-class QuarantineStore(Protocol):
-    """What the quarantine acts need of the store."""
-
-    def quarantined_wire(self, quarantine_id: str) -> tuple[Wire, str | None] | None:
-        """The message as it came, and how it was resolved (None: not yet)."""
-
-    def resolve_quarantined(self, quarantine_id: str, *, resolution: str, actor: str, reason: str) -> bool:
-        """Mark it resolved, once. Returns whether it was open."""
-
-
 class Gateway(Protocol):
     """The way into this process's line."""
 
@@ -59,12 +50,11 @@ class Gateway(Protocol):
     def registry(self) -> Registry:
         """The definitions this process knows."""
 
-    @property
-    def quarantine(self) -> QuarantineStore:
-        """The quarantined messages."""
-
     def submit(self, work: Work) -> Future[Outcome]:
         """Hand an input to the handler thread; the future is done after the commit."""
+
+    def quarantined_wire(self, quarantine_id: str) -> Wire | None:
+        """A quarantined message as it came; None: there is none with this id. Raises: StoreUnavailable."""
 
     def new_id(self) -> str:
         """A new unique id."""
@@ -148,35 +138,27 @@ def act(gateway: Gateway, order_id: str, operator_act: OperatorAct, *, dry_run: 
 def replay(gateway: Gateway, quarantine_id: str, *, actor: str, reason: str) -> dict[str, Any]:
     """Send a quarantined message through the line with its original id, so it cannot be applied twice (R15).
 
+    Its row is resolved in the transaction of its effect; when the message is refused again, or this fails, the row stays open.
     Returns `quarantine_id, verdict, reason`. Raises: NotFound, Conflict (resolved already, or still not applicable), TemporaryError.
     """
-    wire = _open_quarantine(gateway, quarantine_id)
+    wire = gateway.quarantined_wire(quarantine_id)
+    if wire is None:
+        raise NotFound(f"There is no quarantined message {quarantine_id}.")
     try:
         envelope = decode(wire)
     except MessageError as error:
         raise Conflict(f"The message still cannot be read: {error} Discard it, or have it sent again.") from error
-    decision = _answer(gateway, Work(order_id=envelope.subject, input=Message(envelope=envelope))).decision
-    if decision is None or decision.quarantine is not None:
-        raise Conflict(f"The message still cannot be applied: {decision.reason if decision else 'see the log'}.")
-    gateway.quarantine.resolve_quarantined(quarantine_id, resolution="replayed", actor=actor, reason=reason)
+    resolves = Resolved(quarantine_id=quarantine_id, resolution="replayed", actor=actor, reason=reason)
+    decision = _answer(gateway, Work(order_id=envelope.subject, input=Message(envelope=envelope), resolves=resolves)).decision
+    if decision is None:
+        raise InvariantViolated("A message was replayed and not decided.")
     return {"quarantine_id": quarantine_id, "verdict": decision.verdict, "reason": decision.reason}
 
 
 def discard(gateway: Gateway, quarantine_id: str, *, actor: str, reason: str) -> None:
-    """Lay a quarantined message aside for good; its row stays. Raises: NotFound, Conflict (resolved already)."""
-    _open_quarantine(gateway, quarantine_id)
-    if not gateway.quarantine.resolve_quarantined(quarantine_id, resolution="discarded", actor=actor, reason=reason):
-        raise Conflict("Somebody else resolved this message at the same moment.")
-
-
-def _open_quarantine(gateway: Gateway, quarantine_id: str) -> Wire:
-    found = gateway.quarantine.quarantined_wire(quarantine_id)
-    if found is None:
-        raise NotFound(f"There is no quarantined message {quarantine_id}.")
-    wire, resolution = found
-    if resolution is not None:
-        raise Conflict(f"This message was {resolution} already.")
-    return wire
+    """Lay a quarantined message aside for good; its row stays. Raises: NotFound, Conflict (resolved already), TemporaryError."""
+    resolves = Resolved(quarantine_id=quarantine_id, resolution="discarded", actor=actor, reason=reason)
+    _answer(gateway, Work(order_id=None, input=None, resolves=resolves))
 
 
 def _answer(gateway: Gateway, work: Work) -> Outcome:

@@ -141,6 +141,19 @@ class Quarantined:
     at: datetime
 
 
+Resolution = Literal["replayed", "discarded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a human decided about a quarantined message."""
+
+    quarantine_id: str
+    resolution: Resolution
+    actor: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """A deadline found due, with what is needed to fire it."""
@@ -173,6 +186,9 @@ class Changes:
     parked: list[Parked] = field(default_factory=list)
     #: (order id, source, message id) no longer parked.
     unparked: list[tuple[str, str, str]] = field(default_factory=list)
+    #: What was decided about quarantined messages, and when; each was found open under the lock of its row.
+    resolved: list[tuple[Resolved, datetime]] = field(default_factory=list)
+    #: An equal message opens its row again, also one that is resolved here.
     quarantined: list[Quarantined] = field(default_factory=list)
     #: Outbox ids that the broker confirmed since the last batch.
     confirmed: list[str] = field(default_factory=list)
@@ -197,6 +213,9 @@ class Transaction(Protocol):
 
         Raises: StoreUnavailable for lock timeout and deadlock: the batch is run again.
         """
+
+    def lock_quarantined(self, quarantine_ids: Collection[str]) -> dict[str, Resolution | None]:
+        """Lock the rows of these quarantined messages, after the orders; how each was resolved, None: not yet. Absent: no such row."""
 
     def now(self) -> datetime:
         """The database's clock (SQLite: the injected one)."""

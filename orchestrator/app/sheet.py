@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined
+from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Resolution, Resolved
 from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, encode
 from orchestrator.contract.envelope import attributes
 from orchestrator.errors import MessageError
@@ -37,6 +37,8 @@ class Sheet:
         self._taken: dict[tuple[str, str, str], Envelope] = {}
         #: What is parked for orders that do not exist yet.
         self.waiting: dict[str, list[Parked]] = {}
+        #: How the quarantined messages that this batch is to resolve are resolved by now; None: open.
+        self.resolutions: dict[str, Resolution | None] = {}
         self._topology = topology
         self._owner = owner
         self._new_id = new_id
@@ -89,6 +91,11 @@ class Sheet:
     def quarantine_unreadable(self, delivery: Delivery, error: MessageError) -> None:
         """Keep a message that cannot be read."""
         self._quarantine(delivery.wire, error.code, str(error), None)
+
+    def resolve(self, resolved: Resolved) -> None:
+        """A quarantined message is done with."""
+        self.resolutions[resolved.quarantine_id] = resolved.resolution
+        self._changes.resolved.append((resolved, self.now))
 
     def put_off(self, order_id: str, name: str, wait: timedelta) -> None:
         """Try a deadline of ours again later: deciding it raised."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.app.ports import Delivery, OutboxMessage
+from orchestrator.app.ports import Delivery, OutboxMessage, Resolved
 from orchestrator.errors import MessageError
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import Input
@@ -18,7 +18,7 @@ class Outcome:
 
     decision: Decision | None
     order: Order | None
-    #: A bug of ours or a refusal of the database, when there is no decision.
+    #: What the one who waits is told instead: a bug of ours, a refusal of the database, or why a quarantined message stays as it is.
     error: Exception | None = None
 
 
@@ -26,7 +26,7 @@ class Outcome:
 class Work:
     """One input, where it came from, and who waits for its outcome."""
 
-    #: None only for what cannot be read.
+    #: None only for what cannot be read, and for a discard.
     order_id: str | None
     input: Input | None
     #: The message as it came, for acking and for the quarantine.
@@ -35,6 +35,8 @@ class Work:
     unreadable: MessageError | None = None
     #: Open with this definition (name, version) instead of the marked opener of the type.
     definition: tuple[str, int] | None = None
+    #: The quarantined message that this ends: a replay's with what it does, in one transaction; alone it is a discard.
+    resolves: Resolved | None = None
     #: Decide, and change nothing.
     dry_run: bool = False
     #: Told once, after the commit.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.app.ports import Quarantined
+from orchestrator.app.ports import Quarantined, Resolution, Resolved
+from orchestrator.contract import Wire, canonical
+from orchestrator.errors import InvariantViolated
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import quarantine
-
-Resolution = Literal["replayed", "discarded"]
 
 _WRITTEN = tuple(field.name for field in fields(Quarantined) if field.name != "at")
 
@@ -50,6 +50,11 @@ class QuarantineRow:
         """When it first came."""
         return self.first_at
 
+    @property
+    def wire(self) -> Wire:
+        """The message as it came."""
+        return Wire(content_type=self.content_type, headers=canonical.load(self.headers), body=self.body)
+
 
 def fingerprint(reason: str, body: bytes) -> str:
     """What makes two quarantined messages equal: sha256 over reason and body, hexadecimal."""
@@ -67,15 +72,35 @@ def insert(connection: sa.Connection, messages: Sequence[Quarantined]) -> None:
         connection.execute(_insert_statement(of(connection)), rows)
 
 
-def resolve(connection: sa.Connection, quarantine_id: str, resolution: Resolution, *, actor: str, reason: str, at: datetime) -> bool:
-    """Note what a human decided. False: there is no such row, or it was resolved already; nothing changes."""
+def lock(connection: sa.Connection, quarantine_ids: Collection[str]) -> dict[str, Resolution | None]:
+    """Lock rows, in id order; how each was resolved, None: not yet. Absent: there is no such row."""
+    dialect = of(connection)
+    return {row.quarantine_id: row.resolution for row in connection.execute(_lock_statement(dialect), dialect.pack("ids", quarantine_ids))}
+
+
+def resolve(connection: sa.Connection, resolved: Sequence[tuple[Resolved, datetime]]) -> None:
+    """Note what a human decided, and when. Raises: InvariantViolated when a row is not open, under its lock."""
+    if not resolved:
+        return
+    rows = [
+        {
+            "k_quarantine": decided.quarantine_id,
+            "resolution": decided.resolution,
+            "resolved_by": decided.actor,
+            "resolved_reason": decided.reason,
+            "resolved_at": at,
+        }
+        for decided, at in resolved
+    ]
+    result = connection.execute(_RESOLVE, rows)
+    if result.rowcount != len(rows):
+        raise InvariantViolated(f"{result.rowcount} of {len(rows)} quarantined messages were open to be resolved.")
+
+
+@cache
+def _lock_statement(dialect: Dialect) -> sa.Select[Any]:
     c = quarantine.c
-    statement = (
-        sa.update(quarantine)
-        .where(c.quarantine_id == quarantine_id, c.resolution.is_(None))
-        .values(resolution=resolution, resolved_by=actor, resolved_reason=reason, resolved_at=at)
-    )
-    return connection.execute(statement).rowcount == 1
+    return sa.select(c.quarantine_id, c.resolution).where(dialect.among(c.quarantine_id, "ids")).order_by(c.quarantine_id).with_for_update()
 
 
 @cache
@@ -92,3 +117,10 @@ def _insert_statement(dialect: Dialect) -> Any:
             "resolved_reason": None,
         },
     )
+
+
+_RESOLVE = (
+    sa.update(quarantine)
+    .where(quarantine.c.quarantine_id == sa.bindparam("k_quarantine"), quarantine.c.resolution.is_(None))
+    .values({name: sa.bindparam(name) for name in ("resolution", "resolved_by", "resolved_reason", "resolved_at")})
+)

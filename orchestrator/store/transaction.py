@@ -9,11 +9,11 @@ from uuid import uuid5
 
 import sqlalchemy as sa
 
-from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quarantined, Recorded
+from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quarantined, Recorded, Resolution
 from orchestrator.contract import ESCROW_NAMESPACE_UUID
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.saga.order import Order
-from orchestrator.store import counters, deadlines, definitions, jobs, journal, orders, outbox, parked, quarantine, workers
+from orchestrator.store import counters, deadlines, definitions, idempotency, jobs, journal, orders, outbox, parked, quarantine, workers
 from orchestrator.store.dialect import of, reading, writing
 
 
@@ -27,6 +27,10 @@ class SqlTransaction:
     def lock_orders(self, order_ids: Collection[str]) -> dict[str, Order]:
         """See the port."""
         return orders.lock(self._connection, order_ids)
+
+    def lock_quarantined(self, quarantine_ids: Collection[str]) -> dict[str, Resolution | None]:
+        """See the port."""
+        return quarantine.lock(self._connection, quarantine_ids)
 
     def now(self) -> datetime:
         """See the port."""
@@ -52,10 +56,6 @@ class SqlTransaction:
         """See the port."""
         return outbox.take_over(self._connection, order_ids, owner)
 
-    def resolve(self, quarantine_id: str, resolution: quarantine.Resolution, *, actor: str, reason: str) -> bool:
-        """Note what a human decided about a quarantined message. False: there is none, or it was resolved already."""
-        return quarantine.resolve(self._connection, quarantine_id, resolution, actor=actor, reason=reason, at=self.now())
-
     def write(self, changes: Changes) -> None:
         """See the port. Rows that answer or replace something are deleted before new ones are written under the same key."""
         connection = self._connection
@@ -70,6 +70,7 @@ class SqlTransaction:
         outbox.insert(connection, changes.outbox)
         parked.insert(connection, changes.parked)
         parked.delete(connection, changes.unparked)
+        quarantine.resolve(connection, changes.resolved)
         quarantine.insert(connection, changes.quarantined)
         # Last: their rows are shared by the orders of all, so they are locked for the shortest time.
         counters.add(connection, counters.deltas(changes.opened, changes.moved, changes.before), self._shard)
@@ -159,10 +160,10 @@ class SqlStore:
         """Whether this run of a job of the fleet is yours."""
         return jobs.claim(self._engine, name, now, every)
 
-    def resolve(self, quarantine_id: str, resolution: quarantine.Resolution, *, actor: str, reason: str) -> bool:
-        """Note what a human decided about a quarantined message. False: there is none, or it was resolved already."""
-        with self.transaction() as transaction:
-            return transaction.resolve(quarantine_id, resolution, actor=actor, reason=reason)
+    def forget_keys(self, stored_before: datetime, limit: int) -> int:
+        """Delete the oldest idempotency keys of those stored before, at most `limit`; how many were deleted. Idempotent."""
+        with writing(self._engine) as connection:
+            return idempotency.forget(connection, stored_before, limit)
 
     def expire_parked(self, now: datetime, limit: int) -> int:
         """Move parked messages that expired to the quarantine (`parked_expired`), under their orders' locks; how many were moved."""

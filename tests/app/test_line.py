@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.app.fleet import KEYS_KEPT_FOR
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line, read
 from orchestrator.app.ports import Changes, Delivery
@@ -21,6 +22,7 @@ from orchestrator.contract import Envelope, Topology, encode
 from orchestrator.errors import DataRefused, StoreUnavailable, TemporaryError
 from orchestrator.metrics import Metrics
 from orchestrator.saga.inputs import OperatorAct
+from orchestrator.store import idempotency
 from orchestrator.store.transaction import SqlStore, SqlTransaction
 from orchestrator.wiring import monotonic, sleep
 from tests.app.house import DATA, House, placed
@@ -183,6 +185,19 @@ def test_another_line_sends_what_a_dead_one_left(running: Running) -> None:
 
     eventually(adopted)
     eventually(lambda: running.house.queries.outbox_size() == 0)
+
+
+def test_a_tick_forgets_old_idempotency_keys(running: Running) -> None:
+    """If it failed, the job would be there and nobody would run it."""
+    house = running.house
+    stored_at = house.clock - KEYS_KEPT_FOR - timedelta(seconds=1)
+
+    def claim(order_id: str) -> str:
+        return idempotency.claim(house.engine, key="k", actor="ada", fingerprint="f", order_id=order_id, now=stored_at).order_id
+
+    assert claim("first") == "first"
+    running.line.tick()
+    eventually(lambda: claim("second") == "second")
 
 
 @pytest.mark.parametrize(("user_id", "is_taken"), [("inventory", True), ("payment", False), (None, False)])

@@ -11,10 +11,10 @@ from queue import Queue
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.app.ports import Changes, Parked, Quarantined
+from orchestrator.app.ports import Changes, Parked, Quarantined, Resolved
 from orchestrator.errors import Conflict, DataRefused, InvariantViolated, StoreUnavailable, Unprocessable
 from orchestrator.saga.order import Order
-from orchestrator.store import audit, idempotency, tables, verify
+from orchestrator.store import audit, tables, verify
 from orchestrator.store.dialect import writing
 from orchestrator.store.orders import lock, projection, read_document
 from orchestrator.store.queries import Queries
@@ -293,8 +293,13 @@ def test_equal_quarantined_messages_are_one_row(store: SqlStore, world: World, e
     row = queries.quarantined("q-1")
     assert row is not None
     assert (row.count, row.body, row.last_at - row.first_at) == (2, b"\x00\xff", timedelta(seconds=1))
-    assert store.resolve("q-1", "discarded", actor="ada", reason="noise")
-    assert not store.resolve("q-1", "replayed", actor="ada", reason="twice")
+    decided = Resolved(quarantine_id="q-1", resolution="discarded", actor="ada", reason="noise")
+    with store.transaction() as transaction:
+        assert transaction.lock_quarantined(["q-1", "q-2"]) == {"q-1": None}
+        transaction.write(Changes(resolved=[(decided, world.now)]))
+        assert transaction.lock_quarantined(["q-1", "q-2"]) == {"q-1": "discarded"}
+    with pytest.raises(InvariantViolated), store.transaction() as transaction:
+        transaction.write(Changes(resolved=[(decided, world.now)]))
     assert (queries.quarantine_count(), queries.quarantined("q-2")) == (0, None)
     with store.transaction() as transaction:
         transaction.write(Changes(quarantined=[message]))
@@ -345,13 +350,6 @@ def test_tokens_are_kept_as_hashes(engine: sa.Engine) -> None:
     with pytest.raises(Conflict):
         tokens.create("ops", "admin", text + "y")
     assert (tokens.revoke("ops"), tokens.revoke("ops"), tokens.check(text), tokens.check("\udcff")) == (True, False, None, None)
-
-
-def test_the_first_claim_of_an_idempotency_key_wins(engine: sa.Engine, world: World) -> None:
-    """If this failed, a request sent twice would place two orders."""
-    first = idempotency.claim(engine, key="k", actor="ada", fingerprint="f", order_id="o-1", now=world.now)
-    assert idempotency.claim(engine, key="k", actor="ada", fingerprint="g", order_id="o-2", now=world.now) == first
-    assert idempotency.claim(engine, key="k", actor="bob", fingerprint="g", order_id="o-2", now=world.now).order_id == "o-2"
 
 
 def test_a_job_is_run_by_one(store: SqlStore, world: World) -> None:

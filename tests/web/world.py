@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -90,11 +89,6 @@ class World:
 
     # the gateway
 
-    @property
-    def quarantine(self) -> World:
-        """What the quarantine acts need of the store."""
-        return self
-
     def submit(self, work: Work) -> Future[Outcome]:
         future: Future[Outcome] = Future()
         with self._lock:
@@ -108,14 +102,9 @@ class World:
         self._ids += 1
         return f"made-{self._ids}"
 
-    def quarantined_wire(self, quarantine_id: str) -> tuple[Wire, str | None] | None:
+    def quarantined_wire(self, quarantine_id: str) -> Wire | None:
         row = self.queries.quarantined(quarantine_id)
-        if row is None:
-            return None
-        return Wire(content_type=row.content_type, headers=canonical.load(row.headers), body=row.body), row.resolution
-
-    def resolve_quarantined(self, quarantine_id: str, *, resolution: Any, actor: str, reason: str) -> bool:
-        return self.store.resolve(quarantine_id, resolution, actor=actor, reason=reason)
+        return None if row is None else row.wire
 
     # for tests
 

@@ -9,6 +9,7 @@ from fastapi import Depends
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from orchestrator.app.fleet import KEYS_KEPT_FOR
 from orchestrator.web.api import examples
 from orchestrator.web.auth import Needs, Open
 from orchestrator.web.params import etag, refuse_unknown
@@ -37,7 +38,10 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "1 to 255 visible ASCII characters. A repeat with the same key gets the same order, also when its id is made here.",
+    "description": (
+        "1 to 255 visible ASCII characters. A repeat with the same key gets the same order, also when its id is made here. "
+        f"A key is kept for {KEYS_KEPT_FOR.days} days from its first use."
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 

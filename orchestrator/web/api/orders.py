@@ -52,7 +52,7 @@ def place(
     """201 with the new order, 200 with the existing one when its data is equal, 409 when it is not.
 
     The id is put into the data, under the definition's key, where that is missing, before data is compared. An `Idempotency-Key` is
-    stored before the order is placed, and is kept: whoever never saw the answer asks again, and gets the order of the first time.
+    stored before the order is placed, and is kept for days: whoever never saw the answer asks again, and gets the order of the first time.
     """
     wish = params.parse(models.PlaceOrder, body)
     data_key = services.registry.latest(wish.definition).key
