@@ -1,23 +1,25 @@
 """Examine the broker as `escrow doctor` does: is it there, may we, and is the topology what it should be.
 
-Nothing is published, consumed, deleted or made: what is missing is reported. Two requests are made that change nothing where all is well:
-an existing exchange or queue is declared again with equal arguments (the broker answers 406 when they differ), and an existing queue is
-bound again (AMQP cannot list bindings, so a binding that was missing is made, and Escrow would make it at its next start anyway).
+Nothing is published, consumed, deleted or made: what is missing is reported. Requests are made that change nothing where all is well:
+an existing exchange or queue is declared again with equal arguments (the broker answers 406 when they differ), a missing one with
+arguments that no broker takes (403: we may not, 406: we may), and an existing queue is bound again (AMQP cannot list bindings, so a
+binding that was missing is made, and Escrow would make it at its next start anyway).
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pika
 from pika import exceptions
 
 from orchestrator.bus.connection import HEARTBEAT_S, blocking, parameters
-from orchestrator.bus.topology import Binding, Part, Queue, inbound, outbound
-from orchestrator.bus.trouble import ACCESS_REFUSED, PRECONDITION_FAILED, explain
+from orchestrator.bus.topology import Binding, Exchange, Part, Queue, inbound, outbound
+from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, explain
 from orchestrator.contract import Topology
 from orchestrator.errors import SettingsError
 
@@ -41,13 +43,38 @@ class Check:
     fix: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What RabbitMQ lets a user do: three patterns of names, as `rabbitmqctl set_permissions` takes them."""
+
+    configure: str
+    write: str
+    read: str
+
+    def command(self, user: str, vhost: str) -> str:
+        """The command that gives a user these rights, and takes all others of its rights in this virtual host."""
+        return shlex.join(["rabbitmqctl", "set_permissions", "-p", vhost, user, self.configure, self.write, self.read])
+
+
+def needed(topology: Topology) -> Rights:
+    r"""The least that `escrow serve` and `escrow worker` need: to declare, to send commands and announcements, to read events.
+
+    >>> needed(Topology()).read
+    '^escrow\\.(inbox|events|commands)$'
+    """
+    prefix = rf"^{re.escape(topology.namespace)}\."
+    return Rights(configure=prefix, write=rf"{prefix}(inbox|commands(\..+)?|announcements)$", read=rf"{prefix}(inbox|events|commands)$")
+
+
 def examine(url: str, topology: Topology, participants: Collection[str]) -> list[Check]:
     """Examine everything that can be reached, in order; never raises for what it finds. Blocks for some seconds at most."""
     try:
         settings = parameters(url)
     except SettingsError as error:
         return [Check("broker address", False, str(error), "correct ESCROW_AMQP_URL.")]
-    where = f"{settings.host}:{settings.port}{settings.virtual_host}"
+    user, vhost = settings.credentials.username, settings.virtual_host
+    where = f"{settings.host}:{settings.port}"
+    give = f"{needed(topology).command(user, vhost)} (it replaces what the user may do now)"
     offered: list[int] = []
 
     def agree(_connection: object, broker_s: int) -> int:
@@ -59,13 +86,16 @@ def examine(url: str, topology: Topology, participants: Collection[str]) -> list
         with blocking(settings) as connection:
             checks = [
                 Check("broker reachable", True, where),
-                Check("broker login", True, f"user {settings.credentials.username}"),
+                Check("broker login", True, f"user {user}, virtual host {vhost}"),
                 *_broker_checks(connection, offered),
             ]
-            return checks + _topology_checks(connection, topology, participants)
+            return checks + _Examination(connection, give).checks(topology, participants)
+    except exceptions.ProbableAccessDeniedError as error:
+        fix = f"correct the path of ESCROW_AMQP_URL, or run: {shlex.join(['rabbitmqctl', 'add_vhost', vhost])}; {give}"
+        return [Check("broker login", False, explain(error, where).problem, fix)]
     except (exceptions.AMQPError, OSError) as error:
         trouble = explain(error, where)
-        is_login = isinstance(error, exceptions.ProbableAuthenticationError | exceptions.ProbableAccessDeniedError)
+        is_login = isinstance(error, exceptions.ProbableAuthenticationError)
         return [Check("broker login" if is_login else "broker reachable", False, trouble.problem, trouble.fix)]
 
 
@@ -93,69 +123,107 @@ def _broker_checks(connection: pika.BlockingConnection, offered_heartbeats: list
     ]
 
 
-def _topology_checks(connection: pika.BlockingConnection, topology: Topology, participants: Collection[str]) -> list[Check]:
-    return [
-        *(_part_check(connection, part) for part in [*inbound(topology), *outbound(topology, participants)]),
-        *(_write_check(connection, exchange) for exchange in (topology.events, topology.commands, topology.announcements)),
-        _read_check(connection, topology.inbox),
-    ]
-
-
 def _judged(name: str, ok: bool, detail: str, fix: str) -> Check:  # noqa: FBT001 - the order of Check's own fields
     return Check(name, ok, detail, "" if ok else fix)
 
 
-def _part_check(connection: pika.BlockingConnection, part: Part) -> Check:
-    name = str(part)
-    if isinstance(part, Binding):
-        if _refusal(connection, Queue(part.queue).verify) is not None:
-            return Check(name, False, f"queue {part.queue} is missing", _START)
-        refusal = _refusal(connection, part.declare)
+@dataclass(frozen=True, slots=True)
+class _Examination:
+    """Of the topology, by one user on one connection."""
+
+    connection: pika.BlockingConnection
+    #: The command that gives this user what it needs.
+    give: str
+    #: Names of what is missing, each with what to do.
+    missing: dict[str, str] = field(default_factory=dict)
+    #: Names of what is there and this user may not configure.
+    fixed: set[str] = field(default_factory=set)
+
+    def checks(self, topology: Topology, participants: Collection[str]) -> list[Check]:
+        """Everything that Escrow needs, in the order it is declared."""
+        return [
+            *(self._part(part) for part in [*inbound(topology), *outbound(topology, participants)]),
+            self._write(topology.commands, sorted(participants)),
+            self._write(topology.announcements, ["escrow-doctor"]),
+            self._read(topology.inbox),
+        ]
+
+    def _part(self, part: Part) -> Check:
+        if isinstance(part, Binding):
+            return self._binding(part)
+        refusal = self._refusal(part.verify)
+        if refusal is not None:
+            self.missing[part.name] = _START if self._may_make(part) else f"run: {self.give}; then {_START}"
+            return Check(str(part), False, refusal.reply_text, self.missing[part.name])
+        refusal = self._refusal(part.declare)
         if refusal is None:
-            return Check(name, True, "bound (by binding it again)")
-        return Check(name, False, refusal.reply_text, "allow the user to write to the queue and to read the exchange (set_permissions).")
-    refusal = _refusal(connection, part.verify)
-    if refusal is not None:
-        return Check(name, False, refusal.reply_text, _START)
-    refusal = _refusal(connection, part.declare)
-    if refusal is None:
-        return Check(name, True, "there, with the right arguments; may be configured")
-    if refusal.reply_code == ACCESS_REFUSED:
-        return Check(name, True, "there; its arguments cannot be compared, as this user may not configure it")
-    return Check(name, False, refusal.reply_text, explain(refusal, "").fix)
+            return Check(str(part), True, "there, with the right arguments; may be configured")
+        if refusal.reply_code == ACCESS_REFUSED:
+            self.fixed.add(part.name)
+            return Check(str(part), True, "there; its arguments cannot be compared, as this user may not configure it")
+        return Check(str(part), False, refusal.reply_text, explain(refusal, "").fix)
 
+    def _may_make(self, part: Exchange | Queue) -> bool:
+        """Whether this user may declare what is missing; asked with an argument for which every broker refuses to make it."""
 
-def _write_check(connection: pika.BlockingConnection, exchange: str) -> Check:
-    """The permission to write is checked when a message is published; rolled back, it reaches no queue."""
+        def declare(channel: Any) -> None:
+            if isinstance(part, Queue):
+                channel.queue_declare(part.name, durable=True, arguments={"x-max-length": "none"})
+            else:
+                channel.exchange_declare(part.name, "topic", durable=True, arguments={"alternate-exchange": 0})
 
-    def publish(channel: Any) -> None:
-        channel.tx_select()
-        channel.basic_publish(exchange, "escrow-doctor", b"")
-        channel.tx_rollback()
+        refusal = self._refusal(declare)
+        return refusal is None or refusal.reply_code != ACCESS_REFUSED
 
-    refusal = _refusal(connection, publish)
-    detail = "allowed" if refusal is None else refusal.reply_text
-    return _judged(f"permission to publish to {exchange}", refusal is None, detail, "allow the user to write to it (set_permissions).")
+    def _binding(self, part: Binding) -> Check:
+        absent = part.queue if part.queue in self.missing else part.exchange
+        if absent in self.missing:
+            return Check(str(part), False, f"{absent} is missing", self.missing[absent])
+        refusal = self._refusal(part.declare)
+        if refusal is None:
+            return Check(str(part), True, "bound (by binding it again)")
+        if part.queue in self.fixed and refusal.reply_code == ACCESS_REFUSED:
+            return Check(
+                str(part), True, "cannot be seen, as this user may neither bind nor configure; whoever declares the queue binds it"
+            )
+        return Check(str(part), False, refusal.reply_text, self._fix(refusal, part.queue))
 
+    def _write(self, exchange: str, keys: Collection[str]) -> Check:
+        """The permission to write is checked when a message is published; rolled back, it reaches no queue."""
 
-def _read_check(connection: pika.BlockingConnection, queue: str) -> Check:
-    """The permission to read is checked before a consumer's arguments: one that asks with a wrong argument is refused, and gets nothing."""
+        def publish(channel: Any) -> None:
+            channel.tx_select()
+            for key in keys:
+                channel.basic_publish(exchange, key, b"")
+            channel.tx_rollback()
 
-    def consume(channel: Any) -> None:
-        channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "none"})
+        refusal = self._refusal(publish)
+        detail = "allowed" if refusal is None else refusal.reply_text
+        return _judged(f"permission to publish to {exchange}", refusal is None, detail, self._fix(refusal, exchange))
 
-    refusal = _refusal(connection, consume)
-    ok = refusal is None or refusal.reply_code == PRECONDITION_FAILED
-    detail = "allowed" if refusal is None or ok else refusal.reply_text
-    return _judged(f"permission to consume {queue}", ok, detail, "allow the user to read it (set_permissions).")
+    def _read(self, queue: str) -> Check:
+        """The permission to read is checked before a consumer's arguments: one that asks with a wrong one is refused, and gets nothing."""
 
+        def consume(channel: Any) -> None:
+            channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "none"})
 
-def _refusal(connection: pika.BlockingConnection, act: Callable[[Any], None]) -> exceptions.ChannelClosedByBroker | None:
-    """Do something on a channel of its own; the broker's refusal, if it refuses."""
-    channel = connection.channel()
-    try:
-        act(channel)
-    except exceptions.ChannelClosedByBroker as refusal:
-        return refusal
-    channel.close()
-    return None
+        refusal = self._refusal(consume)
+        ok = refusal is None or refusal.reply_code == PRECONDITION_FAILED
+        detail = "allowed" if refusal is None or ok else refusal.reply_text
+        return _judged(f"permission to consume {queue}", ok, detail, self._fix(refusal, queue))
+
+    def _fix(self, refusal: exceptions.ChannelClosedByBroker | None, name: str) -> str:
+        """What to do about a refusal that concerns this exchange or queue."""
+        if refusal is not None and refusal.reply_code == NOT_FOUND:
+            return self.missing.get(name, _START)
+        return f"run: {self.give}"
+
+    def _refusal(self, act: Callable[[Any], None]) -> exceptions.ChannelClosedByBroker | None:
+        """Do something on a channel of its own; the broker's refusal, if it refuses."""
+        channel = self.connection.channel()
+        try:
+            act(channel)
+        except exceptions.ChannelClosedByBroker as refusal:
+            return refusal
+        channel.close()
+        return None

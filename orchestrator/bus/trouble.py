@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,14 +44,15 @@ def explain(error: BaseException, where: str) -> Trouble:
     if isinstance(error, exceptions.ProbableAuthenticationError):
         return Trouble(
             problem=f"The broker at {where} refuses the user name or password",
-            fix="correct them in ESCROW_AMQP_URL, or create the user (rabbitmqctl add_user).",
+            fix="correct them in ESCROW_AMQP_URL, or on the broker (rabbitmqctl add_user, change_password); "
+            "guest may come in from the broker's own machine only.",
             code=ACCESS_REFUSED,
             is_setup=True,
         )
     if isinstance(error, exceptions.ProbableAccessDeniedError):
         return Trouble(
             problem=f"The broker at {where} refuses the virtual host: {_last_words(error)}",
-            fix="correct the path of ESCROW_AMQP_URL, or run rabbitmqctl add_vhost and set_permissions.",
+            fix="correct the path of ESCROW_AMQP_URL, or make it and let the user in: `escrow doctor` prints the commands.",
             code=530,
             is_setup=True,
         )
@@ -70,7 +72,7 @@ _WAIT = "see that it runs and that the address is right; Escrow goes on trying."
 
 def _refused(code: int, text: str) -> Trouble:
     fixes = {
-        ACCESS_REFUSED: "give the user that permission (rabbitmqctl set_permissions); `escrow doctor` lists what it needs.",
+        ACCESS_REFUSED: "give the user that permission: `escrow doctor` prints the command (rabbitmqctl set_permissions).",
         NOT_FOUND: "give the user permission to configure, so that Escrow declares it, or load the definitions of deploy/rabbitmq.",
         PRECONDITION_FAILED: "drain and delete it, so that Escrow declares it anew, or set another ESCROW_NAMESPACE.",
     }
@@ -79,10 +81,11 @@ def _refused(code: int, text: str) -> Trouble:
 
 
 def _last_words(error: BaseException) -> str:
-    """The innermost cause, on one line: pika wraps errors in errors."""
+    """The innermost cause, on one line: pika wraps errors in errors, and what the broker says in the name of an error."""
     *_, innermost = _inward(error)
     text = str(innermost) or type(innermost).__name__
-    return " ".join(text.split())
+    said = re.search(r"\(\d+\) (['\"])(.*)\1$", text)
+    return " ".join((said[2] if said else text).split())
 
 
 def _inward(error: BaseException) -> Iterator[BaseException]:

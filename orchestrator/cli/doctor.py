@@ -11,7 +11,7 @@ from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_table
 from orchestrator.cli.session import Session, session_of
 from orchestrator.contract import Topology
-from orchestrator.errors import EscrowError
+from orchestrator.errors import EscrowError, SettingsError
 
 if TYPE_CHECKING:
     from orchestrator.bus.doctor import Check
@@ -50,9 +50,12 @@ def _database(session: Session, settings: Settings) -> list[Check]:
             schema.check(engine)
         finally:
             engine.dispose()
-    except EscrowError as error:
+    except SettingsError as error:
         problem, _, fix = str(error).partition(": ")
-        return [Check("database", False, problem, fix or "see that it runs, and that ESCROW_DATABASE_URL is right.")]
+        return [Check("database", False, problem, fix or "correct ESCROW_DATABASE_URL.")]
+    except EscrowError as error:
+        fix = "see that it runs, that ESCROW_DATABASE_URL is right, and that its user has the rights that docs/operations.md gives."
+        return [Check("database", False, str(error), fix)]
     return [Check("database", True, f"{masked(url)}, migrated")]
 
 

@@ -111,7 +111,7 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
     runner = Runner(participant, transport, faults=faults)
 
     def trouble() -> str | None:
-        return runner.trouble or (None if transport.is_up else "RabbitMQ cannot be reached.")
+        return transport.trouble or runner.trouble
 
     try:
         control = Control(make_app(participant.name, faults, participant.totals, trouble), http_port)

@@ -1,0 +1,59 @@
+"""What went wrong between a participant and the broker, in one line with the fix."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pika
+from pika import exceptions
+
+from orchestrator.contract import Topology
+
+
+def explain(reason: BaseException, settings: pika.connection.Parameters, topology: Topology, participant: str) -> str:
+    """Put a pika error, or an error of the socket below it, in words. The password is in none of them."""
+    if isinstance(reason, exceptions.ProbableAuthenticationError):
+        return (
+            "RabbitMQ refuses the user name or password. "
+            "Fix: correct them in ESCROW_AMQP_URL, or on the broker (rabbitmqctl add_user, change_password)."
+        )
+    if isinstance(reason, exceptions.ProbableAccessDeniedError):
+        rights = _permissions(settings, topology, participant)
+        make = shlex.join(["rabbitmqctl", "add_vhost", settings.virtual_host])
+        return (
+            f"RabbitMQ does not let {settings.credentials.username} into the virtual host {settings.virtual_host}. "
+            f"Fix: correct the path of ESCROW_AMQP_URL, or run: {make}; {rights}"
+        )
+    if isinstance(reason, exceptions.ChannelClosedByBroker):
+        fix = _fix(reason, settings, topology, participant)
+        return f"RabbitMQ refused: {reason.reply_code} {reason.reply_text}. Fix: {fix}"
+    return " ".join(str(reason).split()) or type(reason).__name__
+
+
+def _fix(reason: exceptions.ChannelClosedByBroker, settings: pika.connection.Parameters, topology: Topology, participant: str) -> str:
+    match reason.reply_code:
+        case 403 if "access to topic" in reason.reply_text:
+            return f"run: {_topic_permissions(settings, topology, participant)}"
+        case 403:
+            return f"run: {_permissions(settings, topology, participant)}"
+        case 404:
+            return "start a worker of Escrow, which declares it, or load the definitions of deploy/rabbitmq."
+        case 406:
+            return "drain and delete it, so that it is declared anew, or set another ESCROW_NAMESPACE."
+        case _:
+            return "see the broker's log."
+
+
+def _permissions(settings: pika.connection.Parameters, topology: Topology, participant: str) -> str:
+    """The command that gives the least a participant needs: to publish events, and to read its own commands."""
+    events, queue = re.escape(topology.events), re.escape(topology.command_queue(participant))
+    return shlex.join([*_command("set_permissions", settings), "^$", f"^{events}$", f"^{queue}$"])
+
+
+def _topic_permissions(settings: pika.connection.Parameters, topology: Topology, participant: str) -> str:
+    return shlex.join([*_command("set_topic_permissions", settings), topology.events, rf"^{re.escape(participant)}\.", "^$"])
+
+
+def _command(name: str, settings: pika.connection.Parameters) -> list[str]:
+    return ["rabbitmqctl", name, "-p", settings.virtual_host, settings.credentials.username]
