@@ -11,6 +11,7 @@ import os
 import sys
 from tempfile import TemporaryDirectory
 
+from bench.core import decide_us
 from bench.load import Load, Unfinished
 from bench.report import Figures, show
 from bench.site import Site
@@ -64,6 +65,7 @@ def measure(site: Site, *, sagas: int | None, rate_per_s: int) -> Figures:
             commits_per_saga_spaced=(after - between) / spaced.placed,
             cpu_ms_per_saga=used,
             worker_rss_mb=rss_mb(site.worker_pids),
+            decide_us=decide_us(),
             rate_per_s=rate_per_s,
             cores=len(os.sched_getaffinity(0)),
             workers=len(site.worker_pids),

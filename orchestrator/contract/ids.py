@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from uuid import UUID, uuid5
+
+from orchestrator.contract import canonical
 
 #: The name space of all of Escrow's computed ids. A constant of the contract: participants in any language use the same.
 ESCROW_NAMESPACE_UUID = UUID("6f1d6c1e-7c0b-5f57-9a4b-2f6f8f0f5e5c")
@@ -58,7 +59,7 @@ def announcement_id(order_id: str, seq: int, name: str) -> str:
 
 
 def _derive(parts: list[object]) -> str:
-    return str(uuid5(ESCROW_NAMESPACE_UUID, json.dumps(parts, separators=(",", ":"), ensure_ascii=False)))
+    return str(uuid5(ESCROW_NAMESPACE_UUID, canonical.encode(parts).decode()))
 
 
 def _as_uuid(text: str) -> UUID:

@@ -64,7 +64,7 @@ class _Cursor:
 
 
 class Rulebook:
-    """One version of one definition, compiled. Immutable after construction, so shared by threads."""
+    """One version of one definition, compiled. Nothing in it changes but what it remembers of the machine, so threads share it."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Compile an expanded document (`Definition.expanded`)."""
@@ -89,9 +89,18 @@ class Rulebook:
         self.event_types = self.answers | self.abort_on | {self.opens_on}
         self.participants = frozenset(step.participant for step in self.steps)
         self.machine = _build_machine(self.steps)
+        #: (state, trigger) → where the machine went.
+        self._moves: dict[tuple[str, str], str | None] = {}
 
     def move(self, state: str, trigger: str) -> str | None:
         """The state that a trigger leads to; None when it is not possible there."""
+        # The machine has neither callbacks nor conditions: its answer stays, and asking costs a fifth of a whole decision.
+        moved = self._moves.get((state, trigger)) or self._step(state, trigger)
+        if moved is not None:
+            self._moves[state, trigger] = moved
+        return moved
+
+    def _step(self, state: str, trigger: str) -> str | None:
         cursor = _Cursor(state)
         try:
             moved = self.machine.events[trigger].trigger(cursor)
