@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
-from orchestrator.saga.asking import ask_step, by_generation, current_ask, go_on, lift_hold, rearm, send, stop_waiting, take_end
+from orchestrator.saga.asking import ask_step, by_generation, give_up, go_on, lift_hold, rearm, send, take_end
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.definition import DURATION_MS_MAX
 from orchestrator.saga.draft import Draft
@@ -43,19 +43,18 @@ def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime
     return draft.finish(act, "moved", kind="act", name=act.act)
 
 
-def moments(rulebook: Rulebook, order: Order, *, is_admin: bool) -> list[ActName]:
+def moments(order: Order, *, is_admin: bool) -> list[ActName]:
     """The acts whose moment this is, whatever their arguments."""
-    draft = Draft(rulebook, order, order.updated_at)
+    ask_is_open = any(ask.is_open for ask in order.asks.values())
     undo_is_open = any(ask.undo_is_open for ask in order.asks.values())
     living = order.direction != "ended" or undo_is_open
-    open_ask = _open_ask(draft)
     possible: dict[ActName, bool] = {
         "force": order.direction != "ended" or is_admin,
-        "retry": open_ask is not None or undo_is_open,
+        "retry": ask_is_open or undo_is_open,
         "abort": order.direction == "forward" and not order.pivot_passed,
         "hold": living,
         "release": order.held,
-        "skip": open_ask is not None or undo_is_open,
+        "skip": ask_is_open or undo_is_open,
         "confirm": undo_is_open,
         "deadline": bool(order.deadlines),
         "abandon": living and is_admin,
@@ -70,11 +69,9 @@ def _force(draft: Draft, act: OperatorAct) -> None:
         raise ActRefused("forbidden", "The order has ended: only an admin may force it.")
     index = target.index if target is not None else len(draft.rulebook.steps)
     pivot = draft.rulebook.pivot_index
-    if pivot is not None and draft.pivot_passed and index <= pivot:
+    if pivot is not None and index <= pivot and draft.pivot_passed and not _pivot_was_refused(draft, pivot):
         raise ActRefused("conflict", "The pivot was asked: there is no way back across it.")
-    for ask in _latest_asks(draft).values():
-        if draft.rulebook.by_name[ask.step].index < index and ask.undo != "none":
-            raise ActRefused("conflict", f"The undo of {ask.step} has begun: force to {ask.step} or before it.")
+    _refuse_to_pass_undone(draft, index)
     draft.epoch += 1
     draft.cause = "forced"
     lift_hold(draft)
@@ -111,6 +108,22 @@ def _force_target(draft: Draft, act: OperatorAct) -> tuple[StepRule | None, str]
     raise ActRefused("invalid", f"`to` must be one of {states}.")
 
 
+def _pivot_was_refused(draft: Draft, pivot: int) -> bool:
+    """Whether every asking of the pivot was refused, so it did not happen; an operator may have gone past it before the refusal came."""
+    asks = [ask for ask in draft.asks.values() if ask.step == draft.rulebook.steps[pivot].name]
+    return bool(asks) and all(ask.forward == "refused" for ask in asks)
+
+
+def _refuse_to_pass_undone(draft: Draft, index: int) -> None:
+    """A step before the target that is undone, or given up, would stay so behind the order's back. Raises: ActRefused."""
+    for ask in _latest_asks(draft).values():
+        step = draft.rulebook.by_name[ask.step]
+        if step.index >= index or step.undo is None or ask.undo == "none":
+            continue
+        begun = "The undo of {} has begun" if ask.undo_attempts else "The effect of {} was left standing"
+        raise ActRefused("conflict", f"{begun.format(step.name)}: force to {step.name} or before it.")
+
+
 def _skip_idle(draft: Draft, index: int) -> None:
     """Steps before the target that were never asked are recorded as passed over."""
     asked = {ask.step for ask in draft.asks.values()}
@@ -118,6 +131,7 @@ def _skip_idle(draft: Draft, index: int) -> None:
         if step.name not in asked:
             ask = Ask(
                 step=step.name,
+                participant=step.participant,
                 epoch=draft.epoch,
                 round=1,
                 position=len(draft.asks),
@@ -131,18 +145,17 @@ def _skip_idle(draft: Draft, index: int) -> None:
 def _retry(draft: Draft, _act: OperatorAct) -> None:
     """Send what is open now, its limits counted anew; a refused ask after the pivot as a new round."""
     ask = _open_ask(draft)
-    undos = [ask for ask in draft.asks.values() if ask.undo_is_open]
-    if ask is None and not undos:
+    if ask is None and not any(ask.undo_is_open for ask in draft.asks.values()):
         raise ActRefused("conflict", "Nothing is asked at the moment.")
     if ask is not None:
         step = draft.rulebook.by_name[ask.step]
         draft.disarm("alert")
         reset = draft.change(ask, attempts_base=ask.attempts, alarm=False)
-        if ask.forward == "refused":
-            ask_step(draft, step)
-        else:
+        if ask.forward == "asked":
             send(draft, step, reset)
-    for open_undo in undos:
+        else:
+            ask_step(draft, step)
+    for open_undo in [ask for ask in draft.asks.values() if ask.undo_is_open]:
         step = draft.rulebook.by_name[open_undo.step]
         if step.undo is not None:
             reset = draft.change(open_undo, undo="asked", undo_attempts_base=open_undo.undo_attempts)
@@ -186,8 +199,7 @@ def _skip(draft: Draft, act: OperatorAct) -> None:
     name = _step_argument(draft, act)
     ask = _open_ask(draft)
     if ask is not None and ask.step == name:
-        stop_waiting(draft, ask)
-        draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
+        give_up(draft, ask)
         draft.cause = "skipped"
         go_on(draft, draft.rulebook.by_name[name])
         return
@@ -221,13 +233,9 @@ def _abandon(draft: Draft, act: OperatorAct) -> None:
     if draft.direction == "ended" and not any(ask.undo_is_open for ask in draft.asks.values()):
         raise ActRefused("conflict", "The order has ended.")
     for ask in list(draft.asks.values()):
-        if ask.forward == "asked" or (ask.possibly_done and ask.undo not in {"undone", "skipped"}):
-            stop_waiting(draft, ask)
-            leave_standing(draft, draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward))
-        elif ask.undo_is_open:
-            leave_standing(draft, ask)
-        elif ask.alarm:
-            draft.change(ask, alarm=False)
+        given_up = give_up(draft, ask) if ask.is_open else ask
+        if given_up.undo_is_open or (given_up.possibly_done and given_up.undo == "none"):
+            leave_standing(draft, given_up)
     draft.cause = "abandoned"
     draft.move("abandon")
     take_end(draft)
@@ -235,9 +243,7 @@ def _abandon(draft: Draft, act: OperatorAct) -> None:
 
 def _open_ask(draft: Draft) -> Ask | None:
     """The ask the order waits for on its way forward: sent and unanswered, or refused after the pivot."""
-    step = draft.rulebook.by_state.get(draft.state) if draft.direction == "forward" else None
-    ask = current_ask(draft, step) if step is not None else None
-    return ask if ask is not None and (ask.forward == "asked" or ask.alarm) else None
+    return next((ask for ask in draft.asks.values() if ask.is_open), None)
 
 
 def _open_undos(draft: Draft, step: str, verb: str) -> list[Ask]:

@@ -12,18 +12,13 @@ from orchestrator.saga.order import Ask, Deadline
 from orchestrator.saga.rulebook import StepRule
 
 
-def current_ask(draft: Draft, step: StepRule) -> Ask | None:
-    """The latest ask of a step in the present epoch."""
-    asks = [ask for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
-    return max(asks, key=lambda ask: ask.round, default=None)
-
-
 def ask_step(draft: Draft, step: StepRule) -> None:
     """Ask a step for the first time in a new round. Asking the pivot passes it: no patience, no way back (R12)."""
-    last = current_ask(draft, step)
+    last = _current_ask(draft, step)
     ask_round = last.round + 1 if last is not None else 1
     ask = Ask(
         step=step.name,
+        participant=step.participant,
         epoch=draft.epoch,
         round=ask_round,
         position=len(draft.asks),
@@ -74,6 +69,12 @@ def body(draft: Draft, fields: tuple[str, ...] | None) -> dict[str, Any]:
 def stop_waiting(draft: Draft, ask: Ask) -> None:
     """No reply is awaited any more, and no attempt is due."""
     draft.disarm(f"reply:{ask.key}", f"retry:{ask.key}")
+
+
+def give_up(draft: Draft, ask: Ask) -> Ask:
+    """Wait for an ask no longer: without an answer it is unknown, and so possibly done (R11)."""
+    stop_waiting(draft, ask)
+    return draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
 
 
 def go_on(draft: Draft, step: StepRule) -> None:
@@ -133,3 +134,9 @@ def find_ask(draft: Draft, commandid: str) -> tuple[Ask, bool] | None:
         if ask.undo_attempts and undo_id(ask.command_id) == commandid:
             return ask, True
     return None
+
+
+def _current_ask(draft: Draft, step: StepRule) -> Ask | None:
+    """The latest ask of a step in the present epoch."""
+    asks = [ask for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
+    return max(asks, key=lambda ask: ask.round, default=None)

@@ -86,8 +86,8 @@ def _effects(document: Mapping[str, Any]) -> _Findings:
             )
         if step["harmless"] and step["undo"] is not None:
             yield f"steps[{index}].harmless", "A harmless step has an undo.", "Remove one of the two."
-        if index > last and step["undo"] is None and step["refused_on"] == [] and step["harmless"]:
-            yield f"steps[{index}].harmless", "A step after the pivot is never undone.", "Remove `harmless`."
+        if index >= last and step["harmless"]:
+            yield f"steps[{index}].harmless", "The pivot and the steps after it need no undo.", "Remove `harmless`."
 
 
 def _retries(document: Mapping[str, Any]) -> _Findings:

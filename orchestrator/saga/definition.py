@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from orchestrator.contract import canonical, is_name
 from orchestrator.errors import DefinitionError, Finding, MalformedMessage
@@ -22,8 +22,8 @@ FILE_BYTES_MAX: Final = 262_144
 #: The longest duration a definition may name: ten years.
 DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+")
 
 
 def parse_duration(text: object) -> int:
@@ -67,7 +67,7 @@ class Retry(_Model):
 
     attempts: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
     first: Duration | None = None
-    factor: Annotated[float, Field(ge=1, le=10)] | None = None
+    factor: Annotated[float, Field(strict=True, ge=1, le=10)] | None = None
     max: Duration | None = None
     stuck_after: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
 
@@ -95,8 +95,8 @@ class Step(_Model):
     deadline: Duration
     retry: Retry = Retry()
     undo: Undo | None = None
-    pivot: bool = False
-    harmless: bool = False
+    pivot: StrictBool = False
+    harmless: StrictBool = False
 
 
 class Document(_Model):

@@ -41,6 +41,8 @@ class Ask:
     """One asking of one step: all its attempts under one command id, and its undo (R4)."""
 
     step: str
+    #: Who was asked.
+    participant: str
     epoch: int
     #: Counts from 1 the times the step is asked in the epoch.
     round: int
@@ -62,13 +64,19 @@ class Ask:
     undo_body_seq: int = 0
     #: When the open direction was first sent.
     since: datetime
-    #: A step after the pivot, or the pivot, that needs a human: silent for `stuck_after` sendings, or refused.
+    #: A step after the pivot, or the pivot, that the order waits for and that needs a human: silent for `stuck_after` sendings, or refused.
+    #: A refused one stays so whatever its participant says later, until an operator retries, skips or abandons (R12).
     alarm: bool = False
 
     @property
     def key(self) -> str:
         """Its name in the ledger, and the tail of its deadlines' names."""
         return f"{self.step}.{self.epoch}.{self.round}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the order waits for its answer, or for an operator, to go on."""
+        return self.forward == "asked" or self.alarm
 
     @property
     def undo_is_open(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.contract import undo_id
-from orchestrator.saga.asking import lift_hold, rearm, send, stop_waiting
+from orchestrator.saga.asking import give_up, lift_hold, rearm, send
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.inputs import DeadlineDue, SentLate
@@ -70,8 +70,7 @@ def _reply_is_overdue(draft: Draft, step: StepRule, ask: Ask, *, excused: bool) 
     if excused:
         send(draft, step, ask, again=True)
     elif rule.attempts is not None and tried >= rule.attempts:
-        stop_waiting(draft, ask)
-        draft.change(ask, forward="unknown")
+        give_up(draft, ask)
         enter_undo(draft, "silence")
     else:
         if rule.stuck_after is not None and tried >= rule.stuck_after and not ask.alarm:

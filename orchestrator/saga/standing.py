@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from orchestrator.saga.acts import moments
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
+
+#: Whom an order waits for when no participant can bring it on.
+OPERATOR: Final = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """One thing that an order waits for: an answer to an ask, the confirmation of its undo, or an operator."""
+
+    ask: Ask
+    is_undo: bool
+
+    @property
+    def is_for_operator(self) -> bool:
+        """Whether the participant has answered and only a human can bring the order on: a step after the pivot was refused (R12)."""
+        return not self.is_undo and self.ask.forward != "asked"
+
+    @property
+    def participant(self) -> str:
+        """Who is to act: the participant asked, or `operator`."""
+        return OPERATOR if self.is_for_operator else self.ask.participant
+
+    @property
+    def attempts(self) -> int:
+        """Sendings so far of what is waited for."""
+        return self.ask.undo_attempts if self.is_undo else self.ask.attempts
+
+
+def waits(order: Order) -> list[Wait]:
+    """All that the order waits for, what holds it up first; empty once it is over.
+
+    The one source of what is shown and stored about waiting.
+    """
+    forward = [Wait(ask=ask, is_undo=False) for ask in order.asks.values() if ask.is_open]
+    undos = [Wait(ask=ask, is_undo=True) for ask in order.asks.values() if ask.undo_is_open]
+    return forward + sorted(undos, key=lambda wait: -wait.ask.position)
 
 
 def waiting_on(rulebook: Rulebook, order: Order) -> list[dict[str, Any]]:
@@ -15,47 +52,27 @@ def waiting_on(rulebook: Rulebook, order: Order) -> list[dict[str, Any]]:
     `for` is the event awaited, `attempts` the sendings so far; `deadline_at` None while the order is held. A refused step after the pivot
     waits for `operator`.
     """
-    forward = [_forward(rulebook, order, ask) for ask in order.asks.values() if _is_open(rulebook, order, ask)]
-    latest_first = sorted(order.asks.values(), key=lambda ask: -ask.position)
-    return forward + [_undo(rulebook, order, ask) for ask in latest_first if ask.undo_is_open]
+    return [_view(rulebook, order, wait) for wait in waits(order)]
 
 
-def allowed_acts(rulebook: Rulebook, order: Order, *, is_admin: bool) -> list[str]:
+def allowed_acts(order: Order, *, is_admin: bool) -> list[str]:
     """The acts whose moment this is, for an operator or an admin."""
-    return list(moments(rulebook, order, is_admin=is_admin))
+    return list(moments(order, is_admin=is_admin))
 
 
-def _is_open(rulebook: Rulebook, order: Order, ask: Ask) -> bool:
-    step = rulebook.by_state.get(order.state)
-    of_state = order.direction == "forward" and step is not None and step.name == ask.step and ask.epoch == order.epoch
-    return of_state and (ask.forward == "asked" or ask.alarm)
-
-
-def _forward(rulebook: Rulebook, order: Order, ask: Ask) -> dict[str, Any]:
-    step = rulebook.by_name[ask.step]
-    refused = ask.forward == "refused"
-    names = ("alert",) if refused else (f"reply:{ask.key}", f"retry:{ask.key}")
+def _view(rulebook: Rulebook, order: Order, wait: Wait) -> dict[str, Any]:
+    step, key = rulebook.by_name[wait.ask.step], wait.ask.key
+    awaited: str | None = step.done_on
+    names: tuple[str, ...] = (f"reply:{key}", f"retry:{key}")
+    if wait.is_for_operator:
+        awaited, names = "retry, skip or abandon", ("alert",)
+    elif wait.is_undo:
+        awaited, names = step.undo.done_on if step.undo else None, (f"undo_reply:{key}", f"undo_retry:{key}")
     return {
-        "participant": "operator" if refused else step.participant,
+        "participant": wait.participant,
         "step": step.name,
-        "for": "retry, skip or abandon" if refused else step.done_on,
-        "since": ask.since,
-        "attempts": ask.attempts,
-        "deadline_at": _due_at(order, *names),
+        "for": awaited,
+        "since": wait.ask.since,
+        "attempts": wait.attempts,
+        "deadline_at": next((order.deadlines[name].due_at for name in names if name in order.deadlines), None),
     }
-
-
-def _undo(rulebook: Rulebook, order: Order, ask: Ask) -> dict[str, Any]:
-    step = rulebook.by_name[ask.step]
-    return {
-        "participant": step.participant,
-        "step": step.name,
-        "for": step.undo.done_on if step.undo else None,
-        "since": ask.since,
-        "attempts": ask.undo_attempts,
-        "deadline_at": _due_at(order, f"undo_reply:{ask.key}", f"undo_retry:{ask.key}"),
-    }
-
-
-def _due_at(order: Order, *names: str) -> Any:
-    return next((order.deadlines[name].due_at for name in names if name in order.deadlines), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.contract import undo_id
-from orchestrator.saga.asking import body, settle, stop_waiting, take_end
+from orchestrator.saga.asking import body, give_up, settle, take_end
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.order import Ask, Cause
@@ -16,9 +16,8 @@ def enter_undo(draft: Draft, cause: Cause) -> None:
     draft.direction = "undoing"
     draft.disarm("patience", "alert")
     for ask in list(draft.asks.values()):
-        if ask.forward == "asked" and ask.undo == "none":
-            stop_waiting(draft, ask)
-            draft.change(ask, forward="unknown")
+        if ask.is_open:
+            give_up(draft, ask)
     undo_next(draft)
 
 
@@ -52,7 +51,6 @@ def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: 
         undo_attempts_base=ask.undo_attempts if reopened else ask.undo_attempts_base,
         undo_body_seq=draft.seq if first else ask.undo_body_seq,
         since=draft.now if reopened else ask.since,
-        alarm=False,
     )
     undo_command_id = undo_id(ask.command_id)
     draft.commands.append(
@@ -74,8 +72,7 @@ def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: 
 def undo_at_once(draft: Draft, ask: Ask) -> None:
     """Undo one ask beside whatever else goes on (R14, R22); without an undo its effect is listed as left standing."""
     step = draft.rulebook.by_name[ask.step]
-    stop_waiting(draft, ask)
-    ask = draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
+    ask = give_up(draft, ask)
     if step.undo is None:
         leave_standing(draft, ask, alert=step.pivot)
     else:
@@ -85,7 +82,7 @@ def undo_at_once(draft: Draft, ask: Ask) -> None:
 def leave_standing(draft: Draft, ask: Ask, *, alert: bool = False) -> None:
     """Record that nobody will undo this effect."""
     close_undo(draft, ask)
-    draft.change(draft.asks[ask.key], undo="skipped", alarm=False)
+    draft.change(draft.asks[ask.key], undo="skipped")
     draft.left_standing.append(ask.key)
     if alert:
         draft.alerts.append(f"left_standing: {ask.key}")

@@ -10,14 +10,15 @@ import sqlalchemy as sa
 
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
-from orchestrator.saga.order import Deadline, Order, from_document, to_document
+from orchestrator.saga import standing
+from orchestrator.saga.order import Order, from_document, to_document
 from orchestrator.store.dialect import Dialect, insert_rows, of, pack_rows
 from orchestrator.store.tables import order_data, orders
 
 
 def projection(order: Order) -> dict[str, Any]:
     """The row of `orders` that an order must have: everything but the document follows from the order."""
-    awaited = _awaited(order)
+    waits = standing.waits(order)
     return {
         "order_id": order.order_id,
         "definition": order.definition,
@@ -27,8 +28,9 @@ def projection(order: Order) -> dict[str, Any]:
         "status": order.status,
         "seq": order.seq,
         "epoch": order.epoch,
-        "waiting_on": None if awaited is None else awaited.participant,
-        "attempts": 0 if awaited is None else _attempts(order, awaited),
+        # Each name once.
+        "waiting_on": " ".join(dict.fromkeys(wait.participant for wait in waits)) or None,
+        "attempts": waits[0].attempts if waits else 0,
         "cause": order.cause,
         "state_entered_at": order.state_entered_at,
         "deadline_at": order.next_due_at,
@@ -75,26 +77,6 @@ def update(connection: sa.Connection, moved: Sequence[tuple[Order, int]]) -> Non
     result = connection.execute(_update_data_statement(dialect), pack_rows([_document_row(order) for order, _ in moved]))
     if result.rowcount != len(moved):
         raise InvariantViolated(f"{result.rowcount} of {len(moved)} orders had a document.")
-
-
-def _awaited(order: Order) -> Deadline | None:
-    """The deadline of the first participant awaited; while held, the one with the least time left."""
-    waits = [deadline for deadline in order.deadlines.values() if deadline.participant is not None]
-    return min(waits, key=_urgency, default=None)
-
-
-def _urgency(deadline: Deadline) -> tuple[bool, float, str]:
-    if deadline.due_at is None:
-        return True, float(deadline.remaining_ms or 0), deadline.name
-    return False, deadline.due_at.timestamp(), deadline.name
-
-
-def _attempts(order: Order, awaited: Deadline) -> int:
-    kind, _, key = awaited.name.partition(":")
-    ask = order.asks.get(key)
-    if ask is None:
-        return 0
-    return ask.undo_attempts if kind.startswith("undo") else ask.attempts
 
 
 def _document_row(order: Order) -> dict[str, Any]:

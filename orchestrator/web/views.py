@@ -25,7 +25,7 @@ _PAYLOAD_MEMBERS = frozenset({"data", "body"})
 def order_view(rulebook: Rulebook, order: Order, caller: Caller) -> dict[str, Any]:
     """One order as this caller sees it: `allowed_acts` are those that this caller may do now."""
     waits = [_plain(wait) for wait in standing.waiting_on(rulebook, order)]
-    acts = standing.allowed_acts(rulebook, order, is_admin=caller.may("admin")) if caller.may("operator") else []
+    acts = standing.allowed_acts(order, is_admin=caller.may("admin")) if caller.may("operator") else []
     return {
         "order_id": order.order_id,
         "definition": order.definition,

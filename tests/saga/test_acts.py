@@ -101,12 +101,12 @@ def test_the_acts_offered_fit_the_moment_and_the_role() -> None:
     """Else the console offers what will be refused."""
     told = story()
     open_acts = ["force", "retry", "abort", "hold", "skip", "deadline"]
-    assert allowed_acts(told.rulebook, told.order, is_admin=False) == open_acts
-    assert allowed_acts(told.rulebook, told.order, is_admin=True) == [*open_acts, "abandon"]
-    assert allowed_acts(told.rulebook, ended().order, is_admin=False) == []
-    assert allowed_acts(told.rulebook, ended().order, is_admin=True) == ["force"]
+    assert allowed_acts(told.order, is_admin=False) == open_acts
+    assert allowed_acts(told.order, is_admin=True) == [*open_acts, "abandon"]
+    assert allowed_acts(ended().order, is_admin=False) == []
+    assert allowed_acts(ended().order, is_admin=True) == ["force"]
     undo_acts = ["force", "retry", "hold", "skip", "confirm", "deadline"]
-    assert allowed_acts(told.rulebook, undoing().order, is_admin=False) == undo_acts
+    assert allowed_acts(undoing().order, is_admin=False) == undo_acts
 
 
 def test_force_while_a_command_is_outstanding_undoes_it_at_once_and_first() -> None:
@@ -300,6 +300,26 @@ def test_abandon_ends_the_order_and_lists_what_is_left_standing() -> None:
     told.act("abandon", admin=True)
     assert (told.order.status, told.order.deadlines, told.order.cause) == ("abandoned", {}, "abandoned")
     assert loaded(told.journal[-1].effects)["left_standing"] == ["reserve_inventory.0.1", "take_payment.0.1"]
+
+
+def test_why_a_force_cannot_pass_a_step_is_said_as_it_was() -> None:
+    """Else an admin waits for the confirmation of an undo that was never sent."""
+    given_up = story("reserve_inventory")
+    given_up.act("abandon", admin=True)
+    reasons = [told.act("force", to="completed", admin=True).reason for told in (given_up, undoing())]
+    assert reasons == [
+        "The effect of reserve_inventory was left standing: force to reserve_inventory or before it.",
+        "The undo of reserve_inventory has begun: force to reserve_inventory or before it.",
+    ]
+
+
+def test_a_force_passes_a_step_that_has_no_undo() -> None:
+    """Else a late success of a harmless step closes the way forward: no undo of it has begun, or ever will (R22)."""
+    told = Story(TOUR_RULES)
+    told.place()
+    told.answer("look_up", "refused")
+    told.answer("look_up")
+    assert told.act("force", to="reserve", admin=True).problem is None
 
 
 def test_an_ended_order_with_an_open_undo_can_still_be_abandoned() -> None:

@@ -23,6 +23,7 @@ DEFECTS = {
     "success and refusal in one": ("refused_on: PaymentDeclined", "refused_on: PaymentTaken", "steps[1]", "two answers"),
     "our own event": ("refused_on: PaymentDeclined", "refused_on: CommandTooLate", "steps[1].refused_on", "Escrow's own"),
     "harmless with undo": ("    state: taking_payment\n", "    harmless: true\n", "steps[1].harmless", "has an undo"),
+    "harmless pivot": ("    pivot: true\n", "    pivot: true\n    harmless: true\n", "steps[2].harmless", "need no undo"),
     "limit at the pivot": ("    pivot: true\n", "    pivot: true\n    retry: {attempts: 3}\n", "steps[2].retry.attempts", "without limit"),
     "limit of an undo": ("deadline: 30s, retry: {first: 5s, max: 5m}}\n  - step: t", None, "steps[0].undo.retry.attempts", "without limit"),
     "alarm before the pivot": ("    state: taking_payment\n", None, "steps[1].retry.stuck_after", "end the wait"),
@@ -58,6 +59,22 @@ def test_a_planted_defect_is_found_where_it_stands(name: str) -> None:
     assert found[0].fix
     field = path.rpartition(".")[2].partition("[")[0]
     assert field in text.splitlines()[found[0].line - 1] or field == "steps"
+
+
+def test_a_step_after_the_pivot_is_not_declared_harmless() -> None:
+    """Else an author believes that something else would be undone there."""
+    after = """
+  - step: thank
+    ask: mail
+    command: Thank
+    done_on: Thanked
+    refused_on: ThanksFailed
+    deadline: 10s
+    harmless: true
+"""
+    head, announce = ORDER_TEXT.split("\nannounce:")
+    findings = check(read(f"{head}{after}announce:{announce}", "order.yaml"))
+    assert [finding.path for finding in findings] == ["steps[3].harmless"]
 
 
 @pytest.mark.parametrize("path", sorted(DEFINITIONS.glob("*.yaml")), ids=lambda path: path.stem)

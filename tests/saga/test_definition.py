@@ -42,6 +42,9 @@ ERRORS = [
     ("    ask: somebody\n", "    ask: somebody\n    with_: [a]\n", 9, "steps[0].with_"),
     ("    ask: somebody\n", "    ask: somebody\n    with: [a b]\n", 9, "steps[0].with[0]"),
     ("    ask: somebody\n", "    ask: somebody\n    retry: {attempts: 0}\n", 9, "steps[0].retry.attempts"),
+    ("    ask: somebody\n", '    ask: somebody\n    retry: {factor: "2"}\n', 9, "steps[0].retry.factor"),
+    ("    ask: somebody\n", '    ask: somebody\n    pivot: "yes"\n', 9, "steps[0].pivot"),
+    ("    ask: somebody\n", "    ask: somebody\n    harmless: 1\n", 9, "steps[0].harmless"),
     ("    deadline: 10s\n    undo", "    undo", 7, "steps[0].deadline"),
     ("done_on: OneUndone, ", "", 12, "steps[0].undo.done_on"),
 ]
@@ -124,7 +127,9 @@ def test_durations(text: str, ms: int) -> None:
     assert parse_duration(text) == ms
 
 
-@pytest.mark.parametrize("text", ["", "5", "5 s", "-5s", "1.5s", "s", "0s", "4000d", "9999999999999s", 30, None, "5S", "٣s"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 s", "-5s", "1.5s", "s", "0s", "4000d", "9999999999999s", "1000000000000001s", 30, None, "5S", "٣s"]
+)
 def test_what_is_no_duration(text: object) -> None:
     """Else a unit forgotten is a deadline of milliseconds."""
     with pytest.raises(ValueError, match="duration"):

@@ -21,6 +21,7 @@ from orchestrator.saga.fold import apply_patch, fold
 from orchestrator.saga.inputs import ActName, DeadlineDue, Input, Message, OperatorAct, SentLate
 from orchestrator.saga.order import Ask, Order, from_document, to_document
 from orchestrator.saga.rulebook import Rulebook, undoing
+from orchestrator.saga.standing import waits
 
 DEFINITIONS = Path(__file__).parents[2] / "orchestrator" / "definitions"
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -78,6 +79,39 @@ steps:
     deadline: 10s
     retry: {stuck_after: 2}
 announce: {completed: TourBooked, compensated: TourOff, abandoned: TourLost}
+""")
+
+#: Life after the pivot, which the others come to only late: refusals there, with an undo and without.
+PARCEL_RULES = compiled("""
+definition: parcel
+version: 1
+opens_on: ParcelPlaced
+key: order_id
+patience: 10m
+steps:
+  - step: pay
+    ask: bank
+    command: Pay
+    done_on: Paid
+    refused_on: Declined
+    deadline: 10s
+    pivot: true
+    retry: {stuck_after: 1}
+  - step: pack
+    ask: store
+    command: Pack
+    done_on: Packed
+    refused_on: PackingFailed
+    deadline: 10s
+    retry: {stuck_after: 1}
+    undo: {command: Unpack, done_on: Unpacked, deadline: 10s, retry: {stuck_after: 1}}
+  - step: send
+    ask: post
+    command: Send
+    done_on: Sent
+    refused_on: SendFailed
+    deadline: 10s
+    retry: {stuck_after: 1}
 """)
 
 
@@ -230,7 +264,7 @@ def checked(rulebook: Rulebook, before: Order | None, input_: Input, now: dateti
     assert entry_hash(written) == entry.hash
     again = decide(rulebook, before, inputs.from_document(canonical.load(entry.input)), now)
     assert again.entry == entry
-    assert_waits(after)
+    assert_waits(rulebook, after)
     return decision
 
 
@@ -238,10 +272,13 @@ def _blank() -> dict[str, Any]:
     return {"fields": {}, "data": {}, "replies": {}, "asks": {}, "deadlines": {}, "hash": ""}
 
 
-def assert_waits(order: Order) -> None:
-    """R27: whatever is not over has an armed deadline, and only stopped clocks have no time."""
+def assert_waits(rulebook: Rulebook, order: Order) -> None:
+    """R27: whatever is not over waits for somebody, has an armed deadline for it, and only stopped clocks have no time."""
     over = order.direction == "ended" and not any(ask.undo_is_open for ask in order.asks.values())
     assert over == (not order.deadlines), (order.state, list(order.deadlines))
+    assert over == (not waits(order)), (order.state, list(order.asks.values()))
+    for ask in order.asks.values():
+        assert not ask.is_open or (order.direction, order.state) == ("forward", rulebook.by_name[ask.step].state), ask
     assert order.held == ("hold" in order.deadlines)
     for name, deadline in order.deadlines.items():
         assert (deadline.due_at is None) == (order.held and name != "hold"), name
