@@ -17,6 +17,7 @@
     ├─ DefinitionError     the author's  → refuse to start, with line and fix
     ├─ TemporaryError      the world's   → roll back, retry with backoff, bounded
     │   ├─ StoreUnavailable
+    │   ├─ StoreBusy
     │   └─ BusUnavailable
     ├─ DataRefused         the database refuses a batch for its data → bisect, quarantine
     └─ InvariantViolated   ours          → quarantine or park, alert; never swallowed
@@ -49,7 +50,7 @@ class MalformedMessage(MessageError):
 
 
 class OversizedMessage(MessageError):
-    """The message is larger or nested deeper than the limits of the contract."""
+    """The message, or what it would make an order send, is larger than the limit of the contract."""
 
     code = "oversized"
 
@@ -134,6 +135,10 @@ class StoreUnavailable(TemporaryError):
     """The database does not answer at the moment."""
 
 
+class StoreBusy(TemporaryError):
+    """Another transaction holds what this one needs: a lock timeout, a deadlock, a serialization failure."""
+
+
 class BusUnavailable(TemporaryError):
     """The message broker does not answer at the moment."""
 
@@ -144,3 +149,6 @@ class DataRefused(EscrowError):
 
 class InvariantViolated(EscrowError):
     """Escrow found itself in a state that must not exist: this is a bug in Escrow."""
+
+    #: The `reason` under which a message that brought it about is quarantined.
+    code = "internal_error"

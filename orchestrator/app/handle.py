@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from orchestrator.app.ports import Changes, Parked, Resolved, Store, Transaction
 from orchestrator.app.registry import Registry
 from orchestrator.app.sheet import Sheet
+from orchestrator.app.sizes import too_large
 from orchestrator.app.work import Handled, Outcome, Work
-from orchestrator.contract import Envelope, Topology, Wire, decode, encode
-from orchestrator.contract.envelope import STRUCTURED
-from orchestrator.errors import Conflict, NotFound, RequestError
+from orchestrator.contract import Envelope, Topology, canonical, encode
+from orchestrator.contract.envelope import from_attributes
+from orchestrator.errors import Conflict, NotFound, RequestError, Unprocessable
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message
@@ -43,10 +44,10 @@ class Context:
 def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] = ()) -> Handled:
     """Apply a batch in one transaction. `confirmed`: outbox ids to forget with it. Idempotent per message.
 
-    Raises: StoreUnavailable (run it again), DataRefused (bisect); nothing was written then.
+    Raises: StoreUnavailable, StoreBusy (run it again), DataRefused, InvariantViolated (bisect); nothing was written then.
     """
-    order_ids = {work.order_id for work in batch if work.order_id is not None and _may_matter(context, work)}
     context.registry.renew(work.input.envelope.type for work in batch if isinstance(work.input, Message))
+    order_ids = {work.order_id for work in batch if work.order_id is not None and _may_matter(context, work)}
     to_resolve = {work.resolves.quarantine_id for work in batch if work.resolves is not None}
     with context.store.transaction() as tx:
         found = tx.lock_orders(order_ids)
@@ -54,7 +55,7 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
         sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
         sheet.resolutions = resolutions
         _gather(tx, sheet, batch, order_ids)
-        outcomes = [(work, _apply(context, tx, sheet, work)) for work in in_order(batch)]
+        outcomes = _apply_all(context, tx, sheet, batch)
         taken = sheet.unanswered(tx.take_over(sheet.speaking(), context.owner))
         missing = sheet.missing_bodies()
         sheet.fill_bodies(tx.bodies(missing) if missing else {})
@@ -93,6 +94,19 @@ def _gather(tx: Transaction, sheet: Sheet, batch: Sequence[Work], order_ids: set
         sheet.waiting = tx.parked(absent)
 
 
+def _apply_all(context: Context, tx: Transaction, sheet: Sheet, batch: Sequence[Work]) -> list[tuple[Work, Outcome]]:
+    """Every input, and after an opening what came before it, in order of arrival (R15)."""
+    outcomes: list[tuple[Work, Outcome]] = []
+    for work in in_order(batch):
+        outcomes.append((work, _apply(context, tx, sheet, work)))
+        order_id = work.order_id
+        for parked in sheet.unpark(order_id) if order_id is not None else ():
+            event = canonical.load(parked.envelope)
+            waited = Work(order_id=order_id, input=Message(envelope=from_attributes(event, event["data"])), parked=parked)
+            outcomes.append((waited, _apply(context, tx, sheet, waited)))
+    return outcomes
+
+
 def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outcome:
     """Decide one input, and put down what follows."""
     if work.resolves is not None and (refusal := _refusal(sheet, work.resolves)) is not None:
@@ -118,8 +132,10 @@ def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outco
     except Exception as error:  # noqa: BLE001  # a bug of ours must not stop its neighbours: it is kept and alerted
         return _set_aside(tx, sheet, work, error)
     order = sheet.orders.get(work.order_id) if not work.dry_run else decision.order
+    if decision.quarantine is not None and work.wire is None:
+        return Outcome(decision=replace(decision, quarantine=None), order=order, error=_told(work, decision))
     if work.resolves is not None:
-        return _replayed(sheet, work.resolves, decision, order)
+        sheet.resolve(work.resolves)
     return Outcome(decision=decision, order=order)
 
 
@@ -131,13 +147,13 @@ def _refusal(sheet: Sheet, resolves: Resolved) -> RequestError | None:
     return None if resolution is None else Conflict(f"This message was {resolution} already.")
 
 
-def _replayed(sheet: Sheet, resolves: Resolved, decision: Decision, order: Order | None) -> Outcome:
-    """A replay that was decided ends its row; one that is refused again leaves it open, as the only one."""
-    if decision.quarantine is None:
-        sheet.resolve(resolves)
-        return Outcome(decision=decision, order=order)
-    error = Conflict(f"The message still cannot be applied: {decision.reason}.")
-    return Outcome(decision=replace(decision, quarantine=None), order=order, error=error)
+def _told(work: Work, decision: Decision) -> RequestError:
+    """What the one who waits hears of a refused message: a replay, whose row stays open as the only one, or an order over REST (R16)."""
+    if work.resolves is not None:
+        return Conflict(f"The message still cannot be applied: {decision.reason}.")
+    if decision.quarantine == "oversized":
+        return Unprocessable(f"The data is too large: {decision.reason}.")
+    return Conflict(f"There is an order {work.order_id} already, with other data.")
 
 
 def _decide(context: Context, order: Order | None, work: Work) -> Callable[[datetime], Decision]:
@@ -150,38 +166,41 @@ def _decide(context: Context, order: Order | None, work: Work) -> Callable[[date
 
 def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:
     envelope = message.envelope
-    if not context.registry.knows(envelope.type):
+    # What was parked was known to the worker that parked it.
+    if work.parked is None and not context.registry.knows(envelope.type):
         return Decision(order=order, verdict="ignored", reason="unknown_type: no definition names this type")
     opener = context.registry.rulebook(*work.definition) if work.definition else context.registry.opener(envelope.type)
     if order is not None:
-        seen = sheet.seen(envelope)
         rulebook = context.registry.rulebook(order.definition, order.version)
-        return _record(sheet, rulebook, order, replace(message, seen=seen, opens=opener is not None), work)
-    if opener is None:
-        sheet.park(_parked(context, sheet, envelope))
-        return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
-    decision = _record(sheet, opener, None, message, work)
-    if decision.order is not None:
-        _apply_waiting(sheet, opener, envelope.subject)
-    return decision
+        return _record(sheet, rulebook, order, replace(message, seen=sheet.seen(envelope), opens=opener is not None), work)
+    if opener is not None:
+        return _record(sheet, opener, None, message, work)
+    kept = sheet.park(_parked(context, sheet, envelope))
+    if kept == "other":
+        reason = "id_reused: the same source and id is parked with another content"
+        return _refuse(sheet, Decision(order=None, verdict="refused", reason=reason, quarantine="id_reused"), envelope, work)
+    if kept == "same":
+        return Decision(order=None, verdict="duplicate", reason="seen: it is parked already")
+    return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
 
 
-def _record(sheet: Sheet, rulebook: Rulebook, order: Order | None, message: Message, work: Work | None) -> Decision:
+def _record(sheet: Sheet, rulebook: Rulebook, order: Order | None, message: Message, work: Work) -> Decision:
+    """Decide a message and put it down. Of a refusal that the sender is told as its answer nothing is kept (R16)."""
+    envelope = message.envelope
     decision = decide(rulebook, order, message, sheet.now)
-    sheet.take(message.envelope.subject, decision, cause=message.envelope)
-    if decision.quarantine is not None and (work is None or work.resolves is None):
-        wire = work.delivery.wire if work is not None and work.delivery is not None else encode(message.envelope)
-        sheet.quarantine(message.envelope, wire, decision.quarantine, decision.reason or "")
+    if decision.order is not None and (reason := too_large(rulebook, order, decision.order)) is not None:
+        decision = Decision(order=order, verdict="refused", reason=f"oversized: {reason}", quarantine="oversized")
+    if decision.quarantine is not None and work.wire is None and work.resolves is None:
+        return replace(decision, order=order, entry=None)
+    sheet.take(envelope.subject, decision, cause=envelope)
+    return _refuse(sheet, decision, envelope, work)
+
+
+def _refuse(sheet: Sheet, decision: Decision, envelope: Envelope, work: Work) -> Decision:
+    """Keep a message that was refused, unless it is kept already."""
+    if decision.quarantine is not None and work.wire is not None:
+        sheet.quarantine(envelope, work.wire, decision.quarantine, decision.reason or "")
     return decision
-
-
-def _apply_waiting(sheet: Sheet, rulebook: Rulebook, order_id: str) -> None:
-    """What came before the order opened is journaled now, in order of arrival (R15)."""
-    for parked in sheet.waiting.pop(order_id, []):
-        envelope = decode(Wire(content_type=STRUCTURED, headers={}, body=parked.envelope))
-        seen = sheet.seen(envelope)
-        _record(sheet, rulebook, sheet.orders[order_id], Message(envelope=envelope, seen=seen), None)
-        sheet.unpark(parked)
 
 
 def _parked(context: Context, sheet: Sheet, envelope: Envelope) -> Parked:
@@ -197,11 +216,9 @@ def _parked(context: Context, sheet: Sheet, envelope: Envelope) -> Parked:
 
 
 def _set_aside(tx: Transaction, sheet: Sheet, work: Work, error: Exception) -> Outcome:
-    """A bug of ours: a message goes to the quarantine alone, a replayed one stays there, a deadline is put off, an act is answered."""
-    if isinstance(work.input, Message) and work.resolves is None:
-        envelope = work.input.envelope
-        wire = work.delivery.wire if work.delivery is not None else encode(envelope)
-        sheet.quarantine(envelope, wire, "internal_error", f"{type(error).__name__}: {error}")
+    """A bug of ours: a message goes to the quarantine alone, a replayed one stays there, a deadline is put off, a caller is answered."""
+    if isinstance(work.input, Message) and work.wire is not None:
+        sheet.quarantine(work.input.envelope, work.wire, "internal_error", f"{type(error).__name__}: {error}")
     elif isinstance(work.input, DeadlineDue) and work.order_id is not None:
         sheet.put_off(work.order_id, work.input.name, _wait(tx, work.order_id, work.input.name))
     return Outcome(decision=None, order=None, error=error)

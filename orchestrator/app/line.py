@@ -13,21 +13,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from orchestrator import logs
+from orchestrator.app.culprit import bisect
 from orchestrator.app.fire import Hearing, due_work
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
-from orchestrator.app.handle import Context, handle, in_order, put_off
+from orchestrator.app.handle import Context, handle, put_off
 from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
 from orchestrator.app.relay import Relay
 from orchestrator.app.watch import Watcher
-from orchestrator.app.work import Handled, Outcome, Work
-from orchestrator.contract import decode
-from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, MalformedMessage, MessageError, TemporaryError, WrongUser
-from orchestrator.saga.inputs import DeadlineDue, Message
+from orchestrator.app.work import Handled, Outcome, Work, read
+from orchestrator.errors import DataRefused, InvariantViolated, StoreBusy, TemporaryError
 
-#: Waits between tries while the database is away: the first and the longest, in seconds.
+#: Waits between tries while the database is busy or away: the first and the longest, in seconds.
 _AGAIN_FIRST_S, _AGAIN_MAX_S = 0.1, 2.0
+#: How long locks of other transactions are waited for before the database counts as away, in seconds.
+_BUSY_MAX_S = 10.0
 #: A batch smaller than this lingers when the one before it was larger.
 _SMALL_BATCH = 16
 #: Idle time after which confirmed rows are deleted without waiting for a batch, in seconds.
@@ -40,6 +42,7 @@ class Tick:
     """The metronome's only word: beat, fire what is due, adopt what is orphaned."""
 
 
+_Answer = TypeVar("_Answer")
 #: What comes to a line from other threads.
 _Item = Delivery | Settled | LinkChanged | Work | Tick
 
@@ -219,54 +222,42 @@ class Line:
     def _handle(self, works: list[Work]) -> Handled:
         """Handle a batch until it is committed: temporary failures are waited out, bad data is bisected to its culprit."""
         confirmed = self._relay.take_confirmed()
-        wait_s = _AGAIN_FIRST_S
+        try:
+            return self._persist(lambda: handle(self._context, works, confirmed=confirmed))
+        except TemporaryError:
+            # Not committed, so not acked: the broker delivers it to another worker.
+            self._relay.put_back_confirmed(confirmed)
+            raise
+        except (DataRefused, InvariantViolated) as error:
+            self._relay.put_back_confirmed(confirmed)
+            return bisect(works, error, self._handle, lambda *key: self._persist(lambda: put_off(self._context, *key)))
+
+    def _persist(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Ask the database until it answers. Raises: TemporaryError when this process is to stop before that."""
+        wait_s, begun_s = _AGAIN_FIRST_S, self._monotonic()
         while True:
             try:
-                handled = handle(self._context, works, confirmed=confirmed)
+                answer = ask()
             except TemporaryError as error:
-                self._database_is_away(error, wait_s)
+                if isinstance(error, StoreBusy) and self._monotonic() - begun_s < _BUSY_MAX_S:
+                    _log.info("waiting for another transaction", action="database_busy", error=str(error))
+                    self._pause(wait_s)
+                else:
+                    self._database_is_away(error, wait_s)
                 if self._stopping.is_set():
-                    # Not committed, so not acked: the broker delivers it to another worker.
-                    self._relay.put_back_confirmed(confirmed)
                     raise
                 wait_s = min(_AGAIN_MAX_S, wait_s * 2)
-            except (DataRefused, InvariantViolated) as error:
-                self._relay.put_back_confirmed(confirmed)
-                return self._bisect(works, error)
             else:
                 self._database_is_back()
-                return handled
-
-    def _bisect(self, works: list[Work], error: EscrowError) -> Handled:
-        """Halve a refused batch until the culprit stands alone; its neighbours are applied."""
-        ordered = in_order(works)
-        if len(ordered) == 1:
-            return self._isolate(ordered[0], error)
-        middle = len(ordered) // 2
-        first, second = self._handle(ordered[:middle]), self._handle(ordered[middle:])
-        nexts = [ms for ms in (first.next_deadline_ms, second.next_deadline_ms) if ms is not None]
-        return Handled(
-            outcomes=first.outcomes + second.outcomes,
-            outbox=first.outbox + second.outbox,
-            next_deadline_ms=min(nexts, default=None),
-        )
-
-    def _isolate(self, work: Work, error: EscrowError) -> Handled:
-        """The culprit alone: a message is quarantined as it came, a deadline is put off, an act is answered with the error."""
-        _log.error("the database refuses an input", action="input_refused", order_id=work.order_id, error=str(error))
-        if work.delivery is not None and work.unreadable is None:
-            refusal = MalformedMessage(f"The database refuses it: {error}")
-            return self._handle([Work(order_id=None, input=None, delivery=work.delivery, unreadable=refusal)])
-        if isinstance(work.input, DeadlineDue) and work.order_id is not None:
-            put_off(self._context, work.order_id, work.input.name)
-        return Handled(outcomes=[(work, Outcome(decision=None, order=None, error=error))])
+                return answer
 
     def _publish(self, messages: Sequence[OutboxMessage], committed_s: float) -> None:
         """Publish what was just committed; after a pause of more than 1 s only what is still ours (R17)."""
         if not messages:
             return
         if self._monotonic() - committed_s > 1:
-            still = set(self._fleet.owned(self._context.owner, [message.outbox_id for message in messages]))
+            outbox_ids = [message.outbox_id for message in messages]
+            still = set(self._persist(lambda: self._fleet.owned(self._context.owner, outbox_ids)))
             messages = [message for message in messages if message.outbox_id in still]
         self._relay.sending(messages, committed_s)
         self._bus.publish(messages)
@@ -297,10 +288,10 @@ class Line:
                 self._adopt(owner)
             self._send_again()
             if self._consume:
-                self._fleet.expire_parked(beat.now, self._limits.batch_count_max)
+                self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))
                 self._key_retention.ticked(beat.now)
         except TemporaryError as error:
-            self._database_is_away(error, 0)
+            self._not_now(error)
 
     def _fire(self, beat: Beat) -> None:
         """Fire what is due, batch after batch; and be woken when the next is."""
@@ -348,6 +339,11 @@ class Line:
             self._fleet.forget_outbox(confirmed)
         except TemporaryError as error:
             self._relay.put_back_confirmed(confirmed)
+            self._not_now(error)
+
+    def _not_now(self, error: TemporaryError) -> None:
+        """Something that the next tick tries again was not done; nothing is to be said of a lock that somebody else held."""
+        if not isinstance(error, StoreBusy):
             self._database_is_away(error, 0)
 
     def _database_is_away(self, error: Exception, wait_s: float) -> None:
@@ -382,14 +378,3 @@ class Line:
             self._fleet.leave(self._context.owner)
         except TemporaryError:
             _log.info("the database does not answer; another worker will adopt what is left", action="left_behind")
-
-
-def read(delivery: Delivery, *, require_user_id: bool) -> Work:
-    """A delivery as an input, or as something that cannot be taken."""
-    try:
-        envelope = decode(delivery.wire)
-        if require_user_id and delivery.user_id != envelope.source:
-            raise WrongUser(f"The source is {envelope.source}, and the broker user is {delivery.user_id or 'not named'}.")
-    except MessageError as error:
-        return Work(order_id=None, input=None, delivery=delivery, unreadable=error)
-    return Work(order_id=envelope.subject, input=Message(envelope=envelope), delivery=delivery)

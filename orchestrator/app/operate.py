@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from orchestrator import logs
 from orchestrator.app.ports import Resolved
 from orchestrator.app.registry import Registry
+from orchestrator.app.sizes import too_large
 from orchestrator.app.work import Outcome, Work
 from orchestrator.contract import Envelope, Wire, canonical, decode, is_order_id
 from orchestrator.errors import (
@@ -26,8 +27,10 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.saga.decision import Decision
+from orchestrator.saga.draft import blank_order
 from orchestrator.saga.inputs import Message, OperatorAct
 from orchestrator.saga.order import deadline_document
+from orchestrator.saga.rulebook import Rulebook
 
 _log = logs.get(__name__)
 
@@ -91,7 +94,7 @@ def place(gateway: Gateway, *, definition: str, order_id: str | None, data: dict
     """Open an order, once: the same id with equal data answers with the order that stands (R16).
 
     The id is `order_id`, or else `data[key]`; it is put into `data[key]` where that is missing. Raises: NotFound (definition),
-    Unprocessable (no id, two ids, not an id), Conflict (other data), TemporaryError (ask again).
+    Unprocessable (no id, two ids, not an id, data too large for a command), Conflict (other data), TemporaryError (ask again).
     """
     rulebook = gateway.registry.latest(definition)
     chosen = order_id if order_id is not None else data.get(rulebook.key)
@@ -113,12 +116,19 @@ def place(gateway: Gateway, *, definition: str, order_id: str | None, data: dict
     order = outcome.order
     if order is None or outcome.decision is None:
         raise InvariantViolated("An order was placed and does not stand.")
-    if order.definition != definition or outcome.decision.verdict == "refused":
-        raise Conflict(f"There is an order {chosen} already, with other data or of another definition.")
+    if order.definition != definition:
+        raise Conflict(f"There is an order {chosen} already, of the definition {order.definition}.")
     created = outcome.decision.verdict == "moved"
     if created:
         _log.info("order placed", action="order_placed", order_id=chosen, actor=actor)
     return Placed(order_id=chosen, created=created)
+
+
+def refuse_oversized(rulebook: Rulebook, order_id: str, data: Mapping[str, Any], now: datetime) -> None:
+    """See that an order with this data, its id included, could be placed. Raises: Unprocessable."""
+    reason = too_large(rulebook, None, blank_order(rulebook, order_id, data, now))
+    if reason is not None:
+        raise Unprocessable(f"The data is too large: {reason}.")
 
 
 def act(gateway: Gateway, order_id: str, operator_act: OperatorAct, *, dry_run: bool) -> Plan:
@@ -138,7 +148,8 @@ def act(gateway: Gateway, order_id: str, operator_act: OperatorAct, *, dry_run: 
 def replay(gateway: Gateway, quarantine_id: str, *, actor: str, reason: str) -> dict[str, Any]:
     """Send a quarantined message through the line with its original id, so it cannot be applied twice (R15).
 
-    Its row is resolved in the transaction of its effect; when the message is refused again, or this fails, the row stays open.
+    Its row is resolved in the transaction of its effect; when the message is refused again, or this fails, the row stays open. Which
+    broker user published it is not asked again: whoever replays a `wrong_user` has looked, and answers for it by name.
     Returns `quarantine_id, verdict, reason`. Raises: NotFound, Conflict (resolved already, or still not applicable), TemporaryError.
     """
     wire = gateway.quarantined_wire(quarantine_id)

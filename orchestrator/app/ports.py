@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -127,8 +128,6 @@ class Quarantined:
 
     #: Made by the writer (a UUID); when an equal row exists, that row's id stays and its count grows.
     quarantine_id: str
-    #: sha256 over reason and body, hexadecimal: what makes two equal.
-    fingerprint: str
     reason: str
     detail: str
     source: str | None
@@ -139,6 +138,11 @@ class Quarantined:
     headers: bytes
     body: bytes
     at: datetime
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two equal: sha256 over reason, headers (the binary mode has the id and the order there) and body, hexadecimal."""
+        return hashlib.sha256(b"\0".join((self.reason.encode(), self.headers, self.body))).hexdigest()
 
 
 Resolution = Literal["replayed", "discarded"]
@@ -201,7 +205,7 @@ class Recorded:
     """A message as the journal first recorded it."""
 
     seq: int
-    #: sha256 of the canonical envelope, hexadecimal.
+    #: `contract.digest` of it.
     digest: str
 
 
@@ -211,7 +215,7 @@ class Transaction(Protocol):
     def lock_orders(self, order_ids: Collection[str]) -> dict[str, Order]:
         """Lock the rows of these orders in bytewise id order, then the names of the missing ones, and read them again.
 
-        Raises: StoreUnavailable for lock timeout and deadlock: the batch is run again.
+        Raises: StoreBusy for lock timeout and deadlock: the batch is run again.
         """
 
     def lock_quarantined(self, quarantine_ids: Collection[str]) -> dict[str, Resolution | None]:
@@ -245,7 +249,7 @@ class Store(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """One write transaction: commits at the end of the block, rolls back on an exception.
 
-        Raises: StoreUnavailable, DataRefused.
+        Raises: StoreUnavailable, StoreBusy, DataRefused.
         """
 
     def due(self, limit: int) -> list[Due]:
@@ -255,7 +259,7 @@ class Store(Protocol):
         """The expanded document of a registered definition."""
 
     def latest_version(self, name: str) -> int | None:
-        """The highest registered version of a definition."""
+        """The version of a definition that new orders get: the marked one; of one that opens on no event, the highest."""
 
     def opener(self, event_type: str) -> tuple[str, int] | None:
         """The definition that an event type opens, by the mark of the latest start (R30)."""

@@ -9,6 +9,9 @@ from orchestrator.contract import COMMAND_TOO_LATE, canonical
 from orchestrator.errors import InvariantViolated, NotFound
 from orchestrator.saga.rulebook import Rulebook
 
+#: Stands for the mark of a type that was not looked up.
+_NOT_READ = ("", 0)
+
 
 class Registry:
     """Rulebooks by (name, version), and which definition an event type opens. Safe to share between threads."""
@@ -30,28 +33,30 @@ class Registry:
         return self._rulebooks.setdefault((name, version), Rulebook(canonical.load(document)))
 
     def latest(self, name: str) -> Rulebook:
-        """The highest registered version of a definition. Raises: NotFound."""
+        """The version of a definition that new orders get, by the mark of the latest start. Raises: NotFound."""
         version = self._store.latest_version(name)
         if version is None:
             raise NotFound(f"There is no definition called {name}.")
         return self.rulebook(name, version)
 
     def opener(self, event_type: str) -> Rulebook | None:
-        """The definition that the type opens, by the mark of the latest start, as of the last `renew`."""
-        if event_type not in self._openers:
-            self._openers[event_type] = self._store.opener(event_type)
-        marked = self._openers[event_type]
+        """The definition that the type opens, by the mark of the latest start, as of the last `renew` of it."""
+        marked = self._openers.get(event_type)
         return None if marked is None else self.rulebook(*marked)
 
     def renew(self, event_types: Iterable[str]) -> None:
-        """Read the marks again for those of the types that open orders: once a batch, before its transaction."""
-        for event_type in set(event_types):
-            if self._openers.get(event_type) is not None:
+        """Once a batch, before its transaction: read the table again before any of its types is called unknown, and the marks of those
+        that open orders or were not looked up yet.
+        """
+        wanted = set(event_types)
+        if not wanted <= self._types:
+            known = self._store.known_types() | {COMMAND_TOO_LATE}
+            if known != self._types:
+                self._types, self._openers = known, {}
+        for event_type in wanted & self._types:
+            if self._openers.get(event_type, _NOT_READ) is not None:
                 self._openers[event_type] = self._store.opener(event_type)
 
     def knows(self, event_type: str) -> bool:
-        """Whether any registered definition names the type; the table is read again before it is called unknown."""
-        if event_type not in self._types:
-            self._types = self._store.known_types() | {COMMAND_TOO_LATE}
-            self._openers = {}
+        """Whether any registered definition names the type, as of the last `renew` of it."""
         return event_type in self._types

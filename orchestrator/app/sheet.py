@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Resolution, Resolved
-from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, encode
-from orchestrator.contract.envelope import attributes
-from orchestrator.errors import MessageError
+from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, digest, encode
+from orchestrator.contract.envelope import BODY_BYTES_MAX, attributes
+from orchestrator.errors import InvariantViolated, MessageError
 from orchestrator.saga.decision import Announcement, Command, Decision
 from orchestrator.saga.inputs import Seen
 from orchestrator.saga.order import Order
@@ -20,9 +19,8 @@ from orchestrator.saga.order import Order
 SOURCE = "escrow"
 
 
-def digest(envelope: Envelope) -> str:
-    """What makes two messages with one id the same: sha256 of the canonical envelope, hexadecimal."""
-    return hashlib.sha256(canonical.encode(attributes(envelope) | {"data": envelope.data})).hexdigest()
+def _digest(envelope: Envelope) -> str:
+    return digest(attributes(envelope) | {"data": envelope.data})
 
 
 class Sheet:
@@ -70,26 +68,32 @@ class Sheet:
         """Whether this order's journal holds the message already (R15)."""
         key = (envelope.subject, envelope.source, envelope.id)
         taken = self._taken.get(key)
-        known = digest(taken) if taken is not None else self.recorded.get(key)
-        return "no" if known is None else "same" if known == digest(envelope) else "other"
+        known = _digest(taken) if taken is not None else self.recorded.get(key)
+        return "no" if known is None else "same" if known == _digest(envelope) else "other"
 
-    def park(self, parked: Parked) -> None:
-        """Keep a message for an order that does not exist yet; a copy of one kept already is no matter."""
+    def park(self, parked: Parked) -> Seen:
+        """Keep a message for an order that does not exist yet. Returns whether one of its source and id is kept already: it stays (R15)."""
         waiting = self.waiting.setdefault(parked.order_id, [])
-        if all((p.source, p.message_id) != (parked.source, parked.message_id) for p in waiting):
-            waiting.append(parked)
-            self._changes.parked.append(parked)
+        for kept in waiting:
+            if (kept.source, kept.message_id) == (parked.source, parked.message_id):
+                is_same = digest(canonical.load(kept.envelope)) == digest(canonical.load(parked.envelope))
+                return "same" if is_same else "other"
+        waiting.append(parked)
+        self._changes.parked.append(parked)
+        return "no"
 
-    def unpark(self, parked: Parked) -> None:
-        """The message is in the journal now."""
-        self._changes.unparked.append((parked.order_id, parked.source, parked.message_id))
+    def unpark(self, order_id: str) -> list[Parked]:
+        """What waited for an order that stands by now, in order of arrival; it waits no longer."""
+        waited = self.waiting.pop(order_id, []) if order_id in self.orders else []
+        self._changes.unparked.extend((order_id, parked.source, parked.message_id) for parked in waited)
+        return waited
 
     def quarantine(self, envelope: Envelope, wire: Wire, reason: str, detail: str) -> None:
         """Keep a message that cannot be applied."""
         self._quarantine(wire, reason, detail, envelope)
 
-    def quarantine_unreadable(self, delivery: Delivery, error: MessageError) -> None:
-        """Keep a message that cannot be read."""
+    def quarantine_unreadable(self, delivery: Delivery, error: MessageError | InvariantViolated) -> None:
+        """Keep a message that cannot be taken."""
         self._quarantine(delivery.wire, error.code, str(error), None)
 
     def resolve(self, resolved: Resolved) -> None:
@@ -191,6 +195,11 @@ class Sheet:
 
     def _message(self, order_id: str, seq: int, place: int, envelope: Envelope, exchange: str, key: str) -> OutboxMessage:
         wire = encode(envelope)
+        if len(wire.body) > BODY_BYTES_MAX:
+            # `sizes` sees to it that no order can come to this. Its receivers would drop the message, and nobody would hear of it.
+            raise InvariantViolated(
+                f"{envelope.type} of order {order_id} has {len(wire.body)} bytes; a message has at most {BODY_BYTES_MAX}."
+            )
         return OutboxMessage(
             outbox_id=self._new_id(),
             order_id=order_id,
@@ -211,11 +220,9 @@ class Sheet:
         )
 
     def _quarantine(self, wire: Wire, reason: str, detail: str, envelope: Envelope | None) -> None:
-        headers = canonical.encode({str(name): str(value) for name, value in wire.headers.items()})
         self._changes.quarantined.append(
             Quarantined(
                 quarantine_id=self._new_id(),
-                fingerprint=hashlib.sha256(reason.encode() + b"\0" + headers + b"\0" + wire.body).hexdigest(),
                 reason=reason,
                 detail=detail[:500],
                 source=envelope.source if envelope else None,
@@ -223,7 +230,7 @@ class Sheet:
                 message_type=envelope.type if envelope else None,
                 order_id=envelope.subject if envelope else None,
                 content_type=wire.content_type,
-                headers=headers,
+                headers=canonical.encode({str(name): str(value) for name, value in wire.headers.items()}),
                 body=wire.body,
                 at=self.now,
             )

@@ -8,7 +8,7 @@ from typing import Protocol
 from orchestrator import logs
 from orchestrator.app.ports import Settled
 from orchestrator.app.work import Handled, Work
-from orchestrator.errors import EscrowError
+from orchestrator.errors import DataRefused, RequestError
 from orchestrator.metrics import Metrics
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message, OperatorAct
@@ -24,6 +24,9 @@ class Watcher(Protocol):
 
     def handled(self, handled: Handled, seconds: float) -> None:
         """A batch was committed."""
+
+    def expired(self, count: int) -> None:
+        """So many parked messages were put into the quarantine, because nothing they fit came in time."""
 
     def settled(self, settled: Settled) -> None:
         """A message was confirmed, or came back."""
@@ -49,9 +52,14 @@ class LineWatcher:
                 continue
             if outcome.decision is not None:
                 self._decided(work, outcome.decision)
-            elif outcome.error is not None and not isinstance(outcome.error, EscrowError):
-                self._metrics.alerts.labels(name="internal_error").inc()
-                _log.error("deciding raised: this is a bug", action="decide_raised", order_id=work.order_id, exc_info=outcome.error)
+            if outcome.error is not None and not isinstance(outcome.error, RequestError):
+                self._failed(work, outcome.error)
+
+    def expired(self, count: int) -> None:
+        """Count parked messages that went to the quarantine."""
+        if count:
+            self._metrics.quarantined.labels(reason="parked_expired").inc(count)
+            _log.warning("parked messages were quarantined", action="parked_expired", count=count)
 
     def settled(self, settled: Settled) -> None:
         """Count what came back."""
@@ -65,6 +73,12 @@ class LineWatcher:
         """A named point of the line."""
         if point == self._failpoint:
             self._die()
+
+    def _failed(self, work: Work, error: Exception) -> None:
+        """An input of ours, or a bug: a human must look. What callers did wrong is their own matter."""
+        self._metrics.alerts.labels(name="internal_error").inc()
+        if not isinstance(error, DataRefused):  # that was logged when it was found
+            _log.error("deciding raised: this is a bug", action="decide_raised", order_id=work.order_id, exc_info=error)
 
     def _decided(self, work: Work, decision: Decision) -> None:
         self._metrics.inputs.labels(kind=_kind(work), verdict=decision.verdict).inc()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.app.ports import Delivery, OutboxMessage, Resolved
-from orchestrator.errors import MessageError
+from orchestrator.app.ports import Delivery, OutboxMessage, Parked, Resolved
+from orchestrator.contract import Wire, decode
+from orchestrator.contract.envelope import STRUCTURED
+from orchestrator.errors import InvariantViolated, MessageError, WrongUser
 from orchestrator.saga.decision import Decision
-from orchestrator.saga.inputs import Input
+from orchestrator.saga.inputs import Input, Message
 from orchestrator.saga.order import Order
 
 
@@ -31,8 +33,10 @@ class Work:
     input: Input | None
     #: The message as it came, for acking and for the quarantine.
     delivery: Delivery | None = None
-    #: Why a delivery cannot be read: it goes to the quarantine.
-    unreadable: MessageError | None = None
+    #: Why a delivery cannot be taken: it goes to the quarantine.
+    unreadable: MessageError | InvariantViolated | None = None
+    #: The message as it waited for its order, which is open now.
+    parked: Parked | None = None
     #: Open with this definition (name, version) instead of the marked opener of the type.
     definition: tuple[str, int] | None = None
     #: The quarantined message that this ends: a replay's with what it does, in one transaction; alone it is a discard.
@@ -41,6 +45,13 @@ class Work:
     dry_run: bool = False
     #: Told once, after the commit.
     on_outcome: Callable[[Outcome], None] | None = None
+
+    @property
+    def wire(self) -> Wire | None:
+        """The message as it goes to the quarantine when it is refused. None: it is kept already, or whoever sent it waits, and is told."""
+        if self.delivery is not None:
+            return self.delivery.wire
+        return None if self.parked is None else Wire(content_type=STRUCTURED, headers={}, body=self.parked.envelope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +63,14 @@ class Handled:
     outbox: list[OutboxMessage] = field(default_factory=list)
     #: Milliseconds until the earliest deadline armed by the batch; None: none was.
     next_deadline_ms: int | None = None
+
+
+def read(delivery: Delivery, *, require_user_id: bool) -> Work:
+    """A delivery as an input, or as something that cannot be taken."""
+    try:
+        envelope = decode(delivery.wire)
+        if require_user_id and delivery.user_id != envelope.source:
+            raise WrongUser(f"The source is {envelope.source}, and the broker user is {delivery.user_id or 'not named'}.")
+    except MessageError as error:
+        return Work(order_id=None, input=None, delivery=delivery, unreadable=error)
+    return Work(order_id=envelope.subject, input=Message(envelope=envelope), delivery=delivery)

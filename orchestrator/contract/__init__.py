@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.contract.envelope import Envelope, Wire, decode, encode, encode_binary
+from orchestrator.contract.envelope import Envelope, Wire, decode, digest, encode, encode_binary
 from orchestrator.contract.ids import (
     ESCROW_NAMESPACE_UUID,
     announcement_id,
@@ -31,6 +31,7 @@ __all__ = [
     "attempt_message_id",
     "command_id",
     "decode",
+    "digest",
     "encode",
     "encode_binary",
     "event_key",

@@ -34,7 +34,11 @@ def encode(value: Any) -> bytes:
 
 
 def decode(raw: bytes | str) -> Any:
-    """Read JSON written by anyone. Raises: MalformedMessage, naming what is wrong."""
+    """Read JSON written by anyone. Raises: MalformedMessage, naming what is wrong.
+
+    Of a name given twice in one object the last value counts, here and for everyone who is sent the canonical form: RFC 8259 leaves that
+    open, and telling such objects apart would take a second, slower reading of every message.
+    """
     try:
         value = _decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

@@ -36,7 +36,8 @@ class Registration:
 
 
 def register(engine: sa.Engine, registrations: Sequence[Registration]) -> None:
-    """Register definitions and mark the openers: at most one for an event type, the one this start names. Idempotent; all or nothing.
+    """Register definitions and mark the openers: at most one for an event type, the one this start names; of a definition that this
+    start names, no other version keeps a mark. Idempotent; all or nothing.
 
     Raises: SettingsError when a registered version has other content, or two definitions are to open on one event type.
     """
@@ -45,7 +46,7 @@ def register(engine: sa.Engine, registrations: Sequence[Registration]) -> None:
         _lock(connection)
         for registration in registrations:
             _register_once(connection, registration)
-        _mark_openers(connection, [registration for registration in registrations if registration.is_opener])
+        _mark_openers(connection, registrations)
 
 
 def stored(engine: sa.Engine, name: str, version: int) -> bytes | None:
@@ -64,12 +65,11 @@ def opener(engine: sa.Engine, event_type: str) -> tuple[str, int] | None:
 
 
 def latest(engine: sa.Engine, name: str) -> int | None:
-    """The highest registered version of a definition."""
+    """The version that new orders of this name get: the highest marked one; of a definition that opens on no event, the highest."""
+    d = definitions.c
+    statement = sa.select(d.version).where(d.name == name).order_by(d.is_opener.desc(), d.version.desc()).limit(1)
     with reading(engine) as connection:
-        version: int | None = connection.execute(
-            sa.select(sa.func.max(definitions.c.version)).where(definitions.c.name == name)
-        ).scalar_one()
-        return version
+        return connection.execute(statement).scalar_one_or_none()
 
 
 def known_types(engine: sa.Engine) -> frozenset[str]:
@@ -107,19 +107,22 @@ def _register_once(connection: sa.Connection, registration: Registration) -> Non
         row |= {"is_opener": False, "registered_at": of(connection).now(connection)}
         connection.execute(sa.insert(definitions), row)
     elif kept != registration.fingerprint:
+        highest = connection.execute(sa.select(sa.func.max(d.version)).where(d.name == registration.name)).scalar_one()
         raise SettingsError(
             f"Definition {registration.name} version {registration.version} is registered with other content "
-            f"(fingerprint {kept}, now {registration.fingerprint}): raise `version` to {registration.version + 1}."
+            f"(fingerprint {kept}, now {registration.fingerprint}): raise `version` to {highest + 1}."
         )
 
 
-def _mark_openers(connection: sa.Connection, openers: Sequence[Registration]) -> None:
+def _mark_openers(connection: sa.Connection, registrations: Sequence[Registration]) -> None:
+    """The marks of an earlier start go: those of the same names, and those for the event types that are opened now."""
     d = definitions.c
-    for registration in openers:
-        this = (d.name == registration.name) & (d.version == registration.version)
-        # The old mark goes first: the index allows one.
-        connection.execute(sa.update(definitions).where(d.opens_on == registration.opens_on, d.is_opener, ~this).values(is_opener=False))
-        connection.execute(sa.update(definitions).where(this, ~d.is_opener).values(is_opener=True))
+    openers = [registration for registration in registrations if registration.is_opener]
+    marked = sa.or_(sa.false(), *((d.name == one.name) & (d.version == one.version) for one in openers))
+    named = d.name.in_({one.name for one in registrations}) | d.opens_on.in_({one.opens_on for one in openers})
+    # The old marks go first: the index allows one for an event type.
+    connection.execute(sa.update(definitions).where(named, d.is_opener, ~marked).values(is_opener=False))
+    connection.execute(sa.update(definitions).where(marked, ~d.is_opener).values(is_opener=True))
 
 
 def _event_types(document: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.contract import canonical
-from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreUnavailable
+from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreUnavailable
 from orchestrator.store.tables import Instant
 
 Clock = Callable[[], datetime]
@@ -30,13 +30,15 @@ CLOCK_OPTION = "escrow_clock"
 WRITE_OPTION = "escrow_write"
 
 _REFUSED_CLASSES = frozenset({"22", "23"})
-#: Connection, serialization, resources, intervention, system; then idle in transaction, read-only (a failover), lock not available.
-_TEMPORARY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-_TEMPORARY_STATES = frozenset({"25P03", "25006", "55P03"})
-_SQLITE_TEMPORARY = frozenset(
+#: Connection, resources, intervention, system; then idle in transaction, read-only (a failover).
+_AWAY_CLASSES = frozenset({"08", "53", "57", "58"})
+_AWAY_STATES = frozenset({"25P03", "25006"})
+#: Deadlock and serialization; then lock not available.
+_BUSY_CLASSES = frozenset({"40"})
+_BUSY_STATES = frozenset({"55P03"})
+_SQLITE_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_SQLITE_AWAY = frozenset(
     {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
@@ -109,7 +111,9 @@ class PostgreSQL:
             return DataRefused(text) if isinstance(error, exc.DataError) else StoreUnavailable(text)
         if state[:2] in _REFUSED_CLASSES:
             return DataRefused(text)
-        if state[:2] in _TEMPORARY_CLASSES or state in _TEMPORARY_STATES:
+        if state[:2] in _BUSY_CLASSES or state in _BUSY_STATES:
+            return StoreBusy(text)
+        if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES:
             return StoreUnavailable(text)
         return InvariantViolated(f"{text} (SQLSTATE {state})")
 
@@ -175,7 +179,9 @@ class SQLite:
             return DataRefused(text)
         # The low byte is the primary code; the rest says which kind of it.
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if error.connection_invalidated or code in _SQLITE_TEMPORARY:
+        if code in _SQLITE_BUSY:
+            return StoreBusy(text)
+        if error.connection_invalidated or code in _SQLITE_AWAY:
             return StoreUnavailable(text)
         return InvariantViolated(text)
 
@@ -242,7 +248,7 @@ def reading(engine: sa.Engine, *, is_snapshot: bool = False) -> Iterator[sa.Conn
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A write transaction: commits at the end of the block, rolls back on an exception.
 
-    Raises: StoreUnavailable, DataRefused, InvariantViolated in place of the driver's errors.
+    Raises: StoreUnavailable, StoreBusy, DataRefused, InvariantViolated in place of the driver's errors.
     """
     with _translated(engine), engine.connect() as connection:
         connection.execution_options(**{WRITE_OPTION: True})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from functools import cache
 from operator import attrgetter
@@ -11,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.app.ports import Recorded
-from orchestrator.contract import canonical
+from orchestrator.contract import canonical, digest
 from orchestrator.saga.decision import Entry
 from orchestrator.store.dialect import Dialect, insert_rows, of
 from orchestrator.store.tables import journal
@@ -33,7 +32,10 @@ def recorded(connection: sa.Connection, keys: Collection[MessageKey]) -> dict[Me
         return {}
     dialect = of(connection)
     rows = connection.execute(_recorded_statement(dialect), dialect.pack_keys("k", keys))
-    return {(row.order_id, row.source, row.message_id): Recorded(seq=row.seq, digest=digest(row.input)) for row in rows}
+    return {
+        (row.order_id, row.source, row.message_id): Recorded(seq=row.seq, digest=digest(canonical.load(row.input)["message"]))
+        for row in rows
+    }
 
 
 def bodies(connection: sa.Connection, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
@@ -48,11 +50,6 @@ def bodies(connection: sa.Connection, keys: Collection[tuple[str, int]]) -> dict
 def read_entry(row: Any) -> Entry:
     """The entry that a row of `journal` holds."""
     return Entry(**row._mapping)
-
-
-def digest(entry_input: bytes) -> str:
-    """sha256 of the canonical envelope that a journaled message's input holds, hexadecimal."""
-    return hashlib.sha256(canonical.encode(canonical.load(entry_input)["message"])).hexdigest()
 
 
 @cache

@@ -20,10 +20,9 @@ _COLUMNS = tuple(parked.c[name] for name in _FIELDS)
 
 
 def insert(connection: sa.Connection, messages: Sequence[Parked]) -> None:
-    """Park messages; one that is parked already stays as it is."""
+    """Park messages. One that is parked already is refused by the database (DataRefused): whoever parks has looked, under the lock."""
     if messages:
-        rows = [{name: getattr(message, name) for name in _FIELDS} for message in messages]
-        connection.execute(_insert_statement(of(connection)), rows)
+        connection.execute(_INSERT, [{name: getattr(message, name) for name in _FIELDS} for message in messages])
 
 
 def of_orders(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, list[Parked]]:
@@ -53,15 +52,11 @@ def expired_orders(connection: sa.Connection, now: datetime, limit: int) -> list
 
 
 @cache
-def _insert_statement(dialect: Dialect) -> Any:
-    return dialect.insert(parked).on_conflict_do_nothing()
-
-
-@cache
 def _of_orders_statement(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(*_COLUMNS).where(dialect.among(parked.c.order_id, "ids")).order_by(parked.c.order_id, parked.c.arrival)
 
 
+_INSERT = sa.insert(parked)
 _DELETE = sa.delete(parked).where(
     parked.c.order_id == sa.bindparam("k_order"),
     parked.c.source == sa.bindparam("k_source"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -17,7 +16,7 @@ from orchestrator.errors import InvariantViolated
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import quarantine
 
-_WRITTEN = tuple(field.name for field in fields(Quarantined) if field.name != "at")
+_WRITTEN = ("fingerprint", *(field.name for field in fields(Quarantined) if field.name != "at"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +53,6 @@ class QuarantineRow:
     def wire(self) -> Wire:
         """The message as it came."""
         return Wire(content_type=self.content_type, headers=canonical.load(self.headers), body=self.body)
-
-
-def fingerprint(reason: str, body: bytes) -> str:
-    """What makes two quarantined messages equal: sha256 over reason and body, hexadecimal."""
-    return hashlib.sha256(reason.encode() + b"\0" + body).hexdigest()
 
 
 def insert(connection: sa.Connection, messages: Sequence[Quarantined]) -> None:

@@ -18,7 +18,7 @@ from orchestrator.store.dialect import of, reading
 from orchestrator.store.journal import read_entry
 from orchestrator.store.orders import read_document
 from orchestrator.store.quarantine import QuarantineRow
-from orchestrator.store.tables import OPEN_STATUSES, deadlines, journal, order_data, orders, outbox, parked, quarantine
+from orchestrator.store.tables import OPEN_STATUSES, journal, order_data, orders, outbox, parked, quarantine
 
 #: In the words of the index's predicate: with parameters the planner could not tell that the index will do.
 _IS_OPEN: sa.ColumnElement[bool] = sa.literal_column(
@@ -55,12 +55,14 @@ class Queries:
     ) -> tuple[list[Order], str | None]:
         """A page of orders, newest opened first, and the cursor of the next page (None: this is the last).
 
-        `overdue`: those with a deadline at or before that instant. `waiting_on`: the first participant awaited. Raises: Unprocessable for a
-        cursor that is none of ours.
+        `overdue`: those with a deadline at or before that instant. `waiting_on`: those that wait for this participant, or for `operator`,
+        whoever else they wait for. Raises: Unprocessable for a cursor that is none of ours.
         """
         o = orders.c
-        equal = {o.state: state, o.status: status, o.waiting_on: waiting_on, o.definition: definition}
+        equal = {o.state: state, o.status: status, o.definition: definition}
         where = [column == value for column, value in equal.items() if value is not None]
+        if waiting_on is not None:
+            where.append(_waits_for(waiting_on))
         if overdue is not None:
             where.append(o.deadline_at <= overdue)
         if status is None and (waiting_on is not None or overdue is not None):
@@ -138,12 +140,6 @@ class Queries:
         """Quarantined messages that a human is still to decide about."""
         return self._count(quarantine, quarantine.c.resolution.is_(None))
 
-    def overdue_count(self) -> int:
-        """Deadlines that are past and have not fired."""
-        with reading(self._engine) as connection:
-            overdue = deadlines.c.due_at <= of(connection).instant(connection)
-            return connection.execute(sa.select(sa.func.count()).select_from(deadlines).where(overdue)).scalar_one()
-
     def now(self) -> datetime:
         """The database's clock."""
         with reading(self._engine) as connection:
@@ -152,6 +148,15 @@ class Queries:
     def _count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         with reading(self._engine) as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one()
+
+
+def _waits_for(name: str) -> sa.ColumnElement[bool]:
+    """Whether a name is among those of `orders.waiting_on`.
+
+    LIKE rules most rows out at little cost, but finds parts of names too, and on SQLite without regard to case.
+    """
+    names = sa.literal(" ") + orders.c.waiting_on + " "
+    return orders.c.waiting_on.contains(name, autoescape=True) & (sa.func.replace(names, f" {name} ", "") != names)
 
 
 def _before(at: sa.Column[Any], key: sa.Column[Any], cursor: str) -> sa.ColumnElement[bool]:

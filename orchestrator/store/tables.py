@@ -100,9 +100,9 @@ orders = Table(
     Column("status", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
-    #: The first participant awaited.
+    #: Whom it waits for, separated by spaces, the one that holds it up first (`saga.standing`). Null when it is over.
     Column("waiting_on", Name),
-    #: Sendings of what it is waited for.
+    #: Sendings of the first thing it waits for.
     Column("attempts", Integer, nullable=False),
     Column("cause", Text),
     Column("state_entered_at", Instant, nullable=False),
@@ -244,7 +244,7 @@ quarantine = Table(
     "quarantine",
     metadata,
     Column("quarantine_id", Name, nullable=False),
-    #: What makes two messages equal: sha256 over reason and body, hexadecimal.
+    #: What makes two messages equal: sha256 over reason, headers and body, hexadecimal.
     Column("fingerprint", Name, nullable=False),
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid5
 
@@ -179,13 +180,9 @@ class SqlStore:
 
 
 def _expired(message: Parked, now: datetime) -> Quarantined:
-    reason = "parked_expired"
-    fingerprint = quarantine.fingerprint(reason, message.envelope)
-    return Quarantined(
-        # As unique as the fingerprint, which has one row.
-        quarantine_id=str(uuid5(ESCROW_NAMESPACE_UUID, fingerprint)),
-        fingerprint=fingerprint,
-        reason=reason,
+    expired = Quarantined(
+        quarantine_id="",
+        reason="parked_expired",
         detail="Its order was not opened in time.",
         source=message.source,
         message_id=message.message_id,
@@ -196,3 +193,5 @@ def _expired(message: Parked, now: datetime) -> Quarantined:
         body=message.envelope,
         at=now,
     )
+    # As unique as the fingerprint, which has one row.
+    return replace(expired, quarantine_id=str(uuid5(ESCROW_NAMESPACE_UUID, expired.fingerprint)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Path, Query
 from fastapi.dependencies.models import Dependant
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
@@ -42,7 +42,15 @@ def _time(text: str) -> datetime:
         raise PydanticCustomError("time", "A time is RFC 3339 with a zone, as 2026-11-01T12:00:00Z") from error
 
 
+def _only_true(text: str) -> str:
+    if text != "true":
+        raise PydanticCustomError("only_true", "Only true is taken; without this parameter everything is listed")
+    return text
+
+
 OrderId = Annotated[str, AfterValidator(_order_id)]
+#: A filter that is there or not: `false` could mean the others, or all.
+OnlyTrue = Annotated[str, AfterValidator(_only_true), WithJsonSchema({"type": "string", "const": "true"})]
 #: Checked text; `parse_time` reads it.
 TimeText = Annotated[str, AfterValidator(lambda text: canonical.format_time(_time(text)))]
 OrderIdPath = Annotated[OrderId, Path(description=f"Order id: `{ORDER_ID_PATTERN}`, compared bytewise.")]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.ports import Delivery, OutboxMessage
 from orchestrator.app.registry import Registry
-from orchestrator.app.work import Handled, Work
+from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import Envelope, Topology, Wire, command_id, decode, encode, undo_id
 from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Order
@@ -65,6 +67,32 @@ class House:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The way into a house: each work is a batch."""
+
+    house: House
+
+    @property
+    def registry(self) -> Registry:
+        return self.house.registry
+
+    def submit(self, work: Work) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        future.set_result(self.house.handle(work).outcomes[0][1])
+        return future
+
+    def quarantined_wire(self, quarantine_id: str) -> Wire | None:
+        row = self.house.queries.quarantined(quarantine_id)
+        return None if row is None else row.wire
+
+    def new_id(self) -> str:
+        return self.house.context.new_id()
+
+    def now(self) -> datetime:
+        return self.house.clock
 
 
 def message(envelope: Envelope) -> Work:

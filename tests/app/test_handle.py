@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +14,15 @@ from orchestrator.app import handle as handle_module
 from orchestrator.app.fire import due_work
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope
-from orchestrator.errors import MalformedMessage
+from orchestrator.errors import Conflict, MalformedMessage
+from orchestrator.saga import definition
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
-from orchestrator.saga.inputs import DeadlineDue, Input, OperatorAct, SentLate
+from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct, SentLate
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
+from orchestrator.store.transaction import SqlStore, SqlTransaction
+from orchestrator.wiring import load_definitions
 from tests.app.house import House, answer, envelope_of, message, placed, said, unreadable_delivery
 
 
@@ -233,3 +240,110 @@ def test_an_opening_with_other_data_is_quarantined_and_with_equal_data_a_duplica
     house.handle(placed("o1", message_id="other", data={"amount_minor": 1}))
     assert house.verdicts("o1") == [("OrderPlaced", "moved"), ("OrderPlaced", "duplicate"), ("OrderPlaced", "refused")]
     assert [row.reason for row in house.queries.quarantine()[0]] == ["order_exists"]
+
+
+def test_an_order_over_rest_that_is_refused_leaves_nothing_behind(house: House) -> None:
+    """If it failed, a caller's mistake, which it is told of, would look like a message that an operator must see to (R16)."""
+    house.handle(placed("o1"))
+    work = replace(placed("o1", message_id="other", data={"amount_minor": 1}), delivery=None, definition=("order", 1))
+    [(_, outcome)] = house.handle(work).outcomes
+    assert isinstance(outcome.error, Conflict)
+    assert outcome.decision is not None
+    assert (outcome.decision.verdict, outcome.decision.quarantine, outcome.order) == ("refused", None, house.order("o1"))
+    assert house.verdicts("o1") == [("OrderPlaced", "moved")]
+    assert house.queries.quarantine()[0] == []
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_a_parked_message_hides_no_other_of_its_id(house: House, in_one_batch: bool) -> None:
+    """If it failed, the second of two messages under one id would be dropped without a trace (R15)."""
+    first, copy, other = (answer("o1", "reserve_inventory", "InventoryReserved", message_id="m1", data={"n": n}) for n in (1, 1, 2))
+    batches = [[first, copy, other]] if in_one_batch else [[first], [copy], [other]]
+    outcomes = [outcome for batch in batches for _, outcome in house.handle(*batch).outcomes]
+    assert [outcome.decision.verdict for outcome in outcomes if outcome.decision] == ["parked", "duplicate", "refused"]
+    assert [(row.reason, row.order_id) for row in house.queries.quarantine()[0]] == [("id_reused", "o1")]
+    house.handle(placed("o1"))
+    assert house.order("o1").replies == {"reserve_inventory": {"n": 1}}
+
+
+def test_what_becomes_of_parked_messages_is_told_like_all_else(house: House) -> None:
+    """If it failed, messages would be quarantined, and commands sent, that no counter and no log line knows of."""
+    house.handle(answer("o1", "reserve_inventory", "InventoryReserved"), answer("o1", "take_payment", "PaymentTaken", source="thief"))
+    outcomes = house.handle(placed("o1")).outcomes
+    assert [outcome.decision.verdict for _, outcome in outcomes if outcome.decision] == ["moved", "moved", "refused"]
+    assert [command.name for _, outcome in outcomes if outcome.decision for command in outcome.decision.commands] == [
+        "ReserveInventory",
+        "TakePayment",
+    ]
+    [row], _ = house.queries.quarantine()
+    assert [outcome.decision.quarantine for _, outcome in outcomes if outcome.decision][-1] == row.reason == "wrong_source"
+
+
+def test_a_parked_message_that_makes_us_raise_goes_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a bug in an early event would cost the order that it came too early for."""
+
+    def wrong_for_replies(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime) -> Decision:
+        return decide(rulebook, None, input_, now) if order is None else 1 / 0  # type: ignore[return-value]
+
+    house.handle(answer("o1", "reserve_inventory", "InventoryReserved"))
+    monkeypatch.setattr(handle_module, "decide", wrong_for_replies)
+    house.handle(placed("o1"))
+    assert (house.order("o1").state, house.queries.parked_count()) == ("reserving_inventory", 0)
+    [row], _ = house.queries.quarantine()
+    assert (row.reason, row.message_type) == ("internal_error", "InventoryReserved")
+
+
+def test_a_parked_message_may_be_larger_as_it_is_kept(house: House) -> None:
+    """If it failed, an order could not open for a message that was taken in another form."""
+    early = answer("o1", "reserve_inventory", "InventoryReserved", data={"x": [1e15] * 6_000})
+    house.handle(early)
+    house.handle(placed("o1"))
+    assert house.order("o1").state == "taking_payment"
+
+
+def test_a_copy_that_its_sender_stamped_anew_is_a_copy(house: House) -> None:
+    """If it failed, a library that traces every sending would fill the quarantine with true copies."""
+    house.handle(placed("o1"))
+    reply = answer("o1", "reserve_inventory", "InventoryReserved")
+    assert isinstance(reply.input, Message)
+    again = replace(reply.input.envelope, time=datetime(2026, 11, 21, tzinfo=UTC), traceparent="00-1-2-01", causationid="c")
+    house.handle(reply)
+    [(_, outcome)] = house.handle(message(again)).outcomes
+    assert outcome.decision is not None
+    assert outcome.decision.verdict == "duplicate"
+
+
+def test_unknown_types_cost_one_look_a_batch(small_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a neighbour's chatter would slow down every order."""
+    house = small_house
+    looks: list[bool] = []
+    is_writing = False
+    known_types, transaction = SqlStore.known_types, SqlStore.transaction
+
+    def counted(store: SqlStore) -> frozenset[str]:
+        looks.append(is_writing)
+        return known_types(store)
+
+    @contextmanager
+    def noted(store: SqlStore) -> Iterator[SqlTransaction]:
+        nonlocal is_writing
+        with transaction(store) as tx:
+            is_writing = True
+            yield tx
+        is_writing = False
+
+    monkeypatch.setattr(SqlStore, "known_types", counted)
+    monkeypatch.setattr(SqlStore, "transaction", noted)
+    house.handle(*(message(Envelope(id=f"{n}", source="weather", type=f"Rain{n}", subject="o1", data={})) for n in range(20)))
+    assert looks == [False]
+
+
+def test_a_type_that_another_release_registers_is_known_at_once(house: House) -> None:
+    """If it failed, a worker of the old release would ignore, or park, what the new one registered (R30)."""
+    gift = message(Envelope(id="g", source="shop", type="GiftPlaced", subject="g1", data={"order_id": "g1"}))
+    assert [outcome.decision.verdict for _, outcome in house.handle(gift).outcomes if outcome.decision] == ["ignored"]
+    text = Path(definition.__file__).parent.parent.joinpath("definitions", "order.yaml").read_text(encoding="utf-8")
+    text = text.replace("definition: order", "definition: gift").replace("OrderPlaced", "GiftPlaced")
+    house.store.register(load_definitions(None, extra=[definition.read(text, "gift.yaml")]))
+    house.handle(gift)
+    assert house.order("g1").definition == "gift"

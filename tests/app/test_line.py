@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,21 +11,22 @@ from typing import Any
 
 import pytest
 
+from orchestrator.app import line as line_module
 from orchestrator.app.fleet import KEYS_KEPT_FOR
 from orchestrator.app.handle import Context
-from orchestrator.app.line import Limits, Line, read
-from orchestrator.app.ports import Changes, Delivery
+from orchestrator.app.line import Limits, Line
+from orchestrator.app.ports import Changes, Delivery, OutboxMessage
 from orchestrator.app.watch import LineWatcher
-from orchestrator.app.work import Work
+from orchestrator.app.work import Work, read
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.contract import Envelope, Topology, encode
-from orchestrator.errors import DataRefused, StoreUnavailable, TemporaryError
+from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreUnavailable, TemporaryError
 from orchestrator.metrics import Metrics
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import idempotency
 from orchestrator.store.transaction import SqlStore, SqlTransaction
 from orchestrator.wiring import monotonic, sleep
-from tests.app.house import DATA, House, placed
+from tests.app.house import DATA, House, answer, placed
 from tests.support.processes import eventually
 
 PARTICIPANTS = ("inventory", "payment", "invoice")
@@ -35,22 +36,46 @@ class TroubledStore(SqlStore):
     """The real store; it can be told to refuse what names an order, and to be away."""
 
     refuses: str | None = None
+    refuses_as: type[EscrowError] = DataRefused
     is_away = False
+    is_busy = False
+    #: How often it was.
+    times_busy = 0
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
         if self.is_away:
             raise StoreUnavailable
+        if self.is_busy:
+            self.times_busy += 1
+            raise StoreBusy
         with super().transaction() as tx:
             write = tx.write
 
             def refusing(changes: Changes) -> None:
                 if any(entry.order_id == self.refuses for entry in changes.entries):
-                    raise DataRefused("planted")
+                    raise self.refuses_as("planted")
                 write(changes)
 
             tx.write = refusing  # type: ignore[method-assign]
             yield tx
+
+
+class WatchedBus(MemoryBus):
+    """The real bus; it tells of acks, and notes that its consumer was let go."""
+
+    was_paused = False
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        super().ack(deliveries)
+        self.on_ack()
+
+    def on_ack(self) -> None:
+        """For tests to replace."""
+
+    def pause(self) -> None:
+        self.was_paused = True
+        super().pause()
 
 
 class Running:
@@ -61,6 +86,9 @@ class Running:
         self.broker = MemoryBroker(Topology())
         self.metrics = Metrics()
         self.killed = threading.Event()
+        #: How far the line's clock is ahead.
+        self.ahead_s = 0.0
+        self.bus = WatchedBus(self.broker, PARTICIPANTS)
         self.line = self.make_line(house.context)
         self.line.start()
         eventually(lambda: self.line.link.consuming)
@@ -68,12 +96,12 @@ class Running:
     def make_line(self, context: Context, failpoint: str | None = None) -> Line:
         return Line(
             context,
-            MemoryBus(self.broker, PARTICIPANTS),
+            self.bus,
             self.house.store,
             LineWatcher(self.metrics, failpoint=failpoint, die=self.killed.set),
             Limits(require_user_id=False, batch_count_max=50, batch_bytes_max=1 << 20, linger_s=0.001, drain_grace_s=1),
             role="worker",
-            monotonic=monotonic,
+            monotonic=lambda: monotonic() + self.ahead_s,
             pause=sleep,
             wake_at=lambda _: None,
             consume=True,
@@ -136,6 +164,87 @@ def test_while_the_database_is_away_nothing_is_lost(running: Running) -> None:
     eventually(lambda: not running.line.database_up)
     store_of(running).is_away = False
     eventually(lambda: running.state("o1") == "reserving_inventory")
+
+
+def test_a_batch_that_waits_for_a_lock_is_run_again_and_nobody_is_let_go(running: Running) -> None:
+    """If it failed, somebody's open transaction would be taken for an outage: deadlines excused, and the inbox given away (R19)."""
+    store_of(running).is_busy = True
+    running.place("o1")
+    eventually(lambda: store_of(running).times_busy > 2)
+    store_of(running).is_busy = False
+    eventually(lambda: running.state("o1") == "reserving_inventory")
+    assert running.line.database_up
+    assert not running.bus.was_paused
+
+
+def test_a_database_that_stays_busy_counts_as_away(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a worker whose session is shut out would hold its messages back from the others for ever."""
+    monkeypatch.setattr(line_module, "_BUSY_MAX_S", 0.0)
+    store_of(running).is_busy = True
+    running.place("o1")
+    eventually(lambda: running.bus.was_paused and not running.line.database_up)
+    store_of(running).is_busy = False
+    eventually(lambda: running.state("o1") == "reserving_inventory")
+
+
+def test_a_tick_that_meets_a_lock_is_the_next_ones_matter(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, two workers that adopt at once would each let their inbox go."""
+    asked: list[str | None] = []
+
+    def locked(_store: SqlStore, owner: str | None, *_: object) -> list[OutboxMessage]:
+        asked.append(owner)
+        raise StoreBusy
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlStore, "adopt", locked)
+        running.house.handle(placed("o1"), context=running.house.as_worker("dead"))
+
+        def is_asked() -> bool:
+            running.line.tick()
+            return bool(asked)
+
+        eventually(is_asked)
+    running.place("o2")
+    eventually(lambda: running.state("o2") == "reserving_inventory")
+    assert not running.bus.was_paused
+
+
+def test_a_bug_that_shows_in_writing_is_quarantined_as_ours_and_alerted(running: Running) -> None:
+    """If it failed, a sender would be blamed for our bug, and nobody would hear of it."""
+    store_of(running).refuses, store_of(running).refuses_as = "bad", InvariantViolated
+    running.place("a", "bad")
+    eventually(lambda: [row.reason for row in running.house.queries.quarantine()[0]] == ["internal_error"])
+    eventually(lambda: running.state("a") == "reserving_inventory")
+    assert running.metrics.registry.get_sample_value("escrow_alerts_total", {"name": "internal_error"}) == 1
+
+
+def test_what_was_committed_is_sent_after_an_outage_that_came_between(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a command would lie in the outbox for as long as its worker lives: nobody adopts the rows of the living (R17)."""
+    owned, asked = SqlStore.owned, []
+
+    def away_twice(store: SqlStore, owner: str, outbox_ids: Collection[str]) -> list[str]:
+        asked.append(owner)
+        if len(asked) <= 2:
+            raise StoreUnavailable
+        return owned(store, owner, outbox_ids)
+
+    monkeypatch.setattr(SqlStore, "owned", away_twice)
+    monkeypatch.setattr(running.bus, "on_ack", lambda: setattr(running, "ahead_s", 2.0))
+    running.place("o1")
+    eventually(lambda: running.broker.depth(Topology().command_queue("inventory")) == 1)
+    assert len(asked) == 3
+
+
+def test_what_expires_is_counted(running: Running) -> None:
+    """If it failed, the quarantine would grow and its counter would not."""
+    running.house.handle(answer("nobody", "reserve_inventory", "InventoryReserved"))
+    running.house.clock += timedelta(hours=25)
+
+    def count() -> float | None:
+        running.line.tick()
+        return running.metrics.registry.get_sample_value("escrow_quarantined_total", {"reason": "parked_expired"})
+
+    eventually(lambda: count() == 1)
 
 
 def test_a_deadline_that_the_database_refuses_is_put_off(running: Running) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from typing import Any
 
@@ -15,41 +13,13 @@ import pytest
 from orchestrator.app import handle as handle_module
 from orchestrator.app import operate
 from orchestrator.app.ports import Changes, Resolved
-from orchestrator.app.registry import Registry
-from orchestrator.app.work import Outcome, Work
-from orchestrator.contract import Wire
+from orchestrator.app.work import Work
 from orchestrator.errors import Conflict, InvariantViolated, MalformedMessage, NotFound
 from orchestrator.store.transaction import SqlTransaction
-from tests.app.house import House, answer, placed, unreadable_delivery
+from tests.app.house import Gateway, House, answer, placed, unreadable_delivery
 
 Act = Callable[..., object]
 WHY = {"actor": "ada", "reason": "ticket 4711"}
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """The way into a house: each work is a batch."""
-
-    house: House
-
-    @property
-    def registry(self) -> Registry:
-        return self.house.registry
-
-    def submit(self, work: Work) -> Future[Outcome]:
-        future: Future[Outcome] = Future()
-        future.set_result(self.house.handle(work).outcomes[0][1])
-        return future
-
-    def quarantined_wire(self, quarantine_id: str) -> Wire | None:
-        row = self.house.queries.quarantined(quarantine_id)
-        return None if row is None else row.wire
-
-    def new_id(self) -> str:
-        return self.house.context.new_id()
-
-    def now(self) -> datetime:
-        return self.house.clock
 
 
 @pytest.fixture

@@ -65,6 +65,11 @@ def test_what_cannot_be_kept_is_refused(raw: bytes) -> None:
         canonical.decode(raw)
 
 
+def test_of_a_name_given_twice_the_last_counts() -> None:
+    """Else what was decided, and what participants are told, could differ."""
+    assert canonical.decode(b'{"amount": 1, "amount": 2}') == {"amount": 2}
+
+
 def test_the_depth_allowed_is_the_depth_said() -> None:
     """Else the limit is another than the contract's."""
     assert canonical.decode(b"[" * 32 + b"]" * 32)

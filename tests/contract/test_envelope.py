@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,8 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.contract import Envelope, Wire, decode, encode, encode_binary
-from orchestrator.contract.envelope import STRUCTURED
+from orchestrator.contract import Envelope, Wire, decode, digest, encode, encode_binary
+from orchestrator.contract.envelope import STRUCTURED, attributes
 from orchestrator.errors import MalformedMessage, MessageError, OversizedMessage
 
 WHOLE = Envelope(
@@ -115,6 +116,29 @@ def test_what_is_no_cloudevent_is_refused() -> None:
     """Else any JSON on the bus passes for an event."""
     with pytest.raises(MalformedMessage):
         decode(Wire(content_type="application/json", headers={}, body=b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"time": None}, True),
+        ({"traceparent": "00-2"}, True),
+        ({"causationid": "other"}, True),
+        ({"attempt": 2}, True),
+        ({"type": "Other"}, False),
+        ({"subject": "o2"}, False),
+        ({"commandid": "other"}, False),
+        ({"undoes": "other"}, False),
+        ({"data": {"a": 2}}, False),
+    ],
+)
+def test_a_message_is_what_it_means(change: dict[str, Any], is_same: bool) -> None:
+    """Else a copy that was stamped anew passes for another message, or another message for a copy."""
+    one = Envelope(
+        id="1", source="s", type="T", subject="o", time=datetime(2026, 11, 1, tzinfo=UTC), data={"a": 1}, commandid="c", traceparent="00-1"
+    )
+    events = [attributes(envelope) | {"data": envelope.data} for envelope in (one, replace(one, **change))]
+    assert (digest(events[0]) == digest(events[1])) is is_same
 
 
 HEADERS = st.dictionaries(

@@ -81,7 +81,17 @@ class World:
     def order(self, order_id: str, *, state: str = "reserving", due_in_s: float = 30.0, opened_ago_s: float = 0.0) -> Order:
         """A running order that waits for inventory, on seq 1."""
         opened = self.now - timedelta(seconds=opened_ago_s)
-        ask = Ask(step="reserve", epoch=0, round=1, position=0, command_id=f"command-of-{order_id}", attempts=2, body_seq=1, since=opened)
+        ask = Ask(
+            step="reserve",
+            participant="inventory",
+            epoch=0,
+            round=1,
+            position=0,
+            command_id=f"command-of-{order_id}",
+            attempts=2,
+            body_seq=1,
+            since=opened,
+        )
         deadline = Deadline(
             name=f"reply:{ask.key}",
             generation=1,

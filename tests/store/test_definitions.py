@@ -14,15 +14,17 @@ EXPANDED = canonical.encode(
 )
 
 
-def registration(name: str = "order", version: int = 1, fingerprint: str = "f", *, is_opener: bool = True) -> Registration:
-    """A definition that opens on OrderPlaced."""
+def registration(
+    name: str = "order", version: int = 1, fingerprint: str = "f", *, opens_on: str = "OrderPlaced", is_opener: bool = True
+) -> Registration:
+    """A definition."""
     return Registration(
         name=name,
         version=version,
         fingerprint=fingerprint,
         raw=b"{}",
         expanded=EXPANDED,
-        opens_on="OrderPlaced",
+        opens_on=opens_on,
         is_opener=is_opener,
     )
 
@@ -36,7 +38,23 @@ def test_the_latest_start_marks_the_opener(store: SqlStore) -> None:
     assert store.opener("OrderPlaced") == ("order", 2)
     store.register([registration()])
     assert store.opener("OrderPlaced") == ("order", 1)
-    assert (store.latest_version("order"), store.latest_version("none"), store.opener("Other")) == (2, None, None)
+    assert (store.latest_version("order"), store.latest_version("none"), store.opener("Other")) == (1, None, None)
+
+
+def test_a_step_back_takes_every_mark_of_the_later_version_with_it(store: SqlStore) -> None:
+    """If this failed, after a return to the old files orders placed by name would get another version than those of events."""
+    store.register([registration()])
+    store.register([registration(version=2, fingerprint="g", opens_on="OrderMade")])
+    assert (store.latest_version("order"), store.opener("OrderPlaced"), store.opener("OrderMade")) == (2, None, ("order", 2))
+    store.register([registration()])
+    assert (store.latest_version("order"), store.opener("OrderPlaced"), store.opener("OrderMade")) == (1, ("order", 1), None)
+
+
+def test_one_that_opens_on_no_event_is_placed_by_name_at_its_highest_version(store: SqlStore) -> None:
+    """If this failed, a shipped definition that stepped back could not be used by name any more."""
+    store.register([registration(), registration(version=2, fingerprint="g", is_opener=False)])
+    store.register([registration("demo"), registration(is_opener=False)])
+    assert (store.opener("OrderPlaced"), store.latest_version("order"), store.latest_version("demo")) == (("demo", 1), 2, 1)
 
 
 def test_what_is_registered_is_read_back(store: SqlStore) -> None:
@@ -53,6 +71,13 @@ def test_changed_content_needs_a_new_version(store: SqlStore) -> None:
     with pytest.raises(SettingsError, match=r"fingerprint f, now g.*raise `version` to 2"):
         store.register([registration("other"), registration(fingerprint="g", is_opener=False)])
     assert store.opener("OrderPlaced") == ("order", 1)
+
+
+def test_the_version_to_raise_to_is_one_that_is_free(store: SqlStore) -> None:
+    """If this failed, whoever follows the advice would be refused again, for a version that is taken."""
+    store.register([registration(), registration(version=4, fingerprint="g", is_opener=False)])
+    with pytest.raises(SettingsError, match="raise `version` to 5"):
+        store.register([registration(fingerprint="h")])
 
 
 def test_two_openers_for_one_event_are_refused(store: SqlStore) -> None:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.order import CAUSES
 from orchestrator.web.api import models
 from orchestrator.web.app import ROUTERS, create_app, guards
 from orchestrator.web.auth import ROLES, Needs
+from orchestrator.web.probes import create_probes
 from orchestrator.web.problems import CATALOGUE
 from tests.web.kit import DATA, as_role, assert_problem, place
 from tests.web.world import World
@@ -124,6 +126,13 @@ def test_impossible_values_are_422(api: TestClient, query: str) -> None:
     assert_problem(api.get(f"/v1/orders?{query}", headers=VIEWER), 422, "unprocessable")
 
 
+def test_a_filter_that_can_only_be_there_says_so(api: TestClient) -> None:
+    """Whoever asks for `overdue=false` would read a sentence of the framework, and not what to ask instead."""
+    problem = assert_problem(api.get("/v1/orders?overdue=false", headers=VIEWER), 422, "unprocessable")
+    assert problem["detail"] == "query.overdue: Only true is taken; without this parameter everything is listed"
+    assert api.get("/v1/orders?overdue=true", headers=VIEWER).json()["items"] == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/nothing"), ("GET", "/v1/orders/"), ("POST", "/v2/orders"), ("GET", "/docs"), ("GET", "/")]
 )
@@ -192,12 +201,16 @@ def test_every_answer_has_the_security_headers(api: TestClient, path: str) -> No
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_readiness_says_what_is_missing(api: TestClient, world: World) -> None:
-    """Requests would be sent to a process that cannot answer them, and nobody would know why."""
-    assert api.get("/readyz").json() == {"status": "ready", "checks": {"database": True, "broker": True}}
-    world.checks["broker"] = False
-    assert assert_problem(api.get("/readyz"), 503, "not_ready")["missing"] == ["broker"]
-    assert api.get("/healthz").status_code == 200
+def test_readiness_says_what_is_missing_alike_at_both_doors(api: TestClient, world: World) -> None:
+    """Requests would be sent to a process that cannot answer them, and nobody would know why; or each door would say it in its own form."""
+    probes = TestClient(create_probes(world.services()))
+    for door in (api, probes):
+        world.checks |= {"database": True, "broker": False}
+        assert (door.get("/readyz").status_code, door.get("/readyz").json()) == (200, {"status": "ready", "checks": world.checks})
+        world.checks["database"] = False
+        problem = assert_problem(door.get("/readyz"), 503, "not_ready")
+        assert (problem["missing"], problem["checks"]) == (["database"], world.checks)
+        assert door.get("/healthz").status_code == 200
 
 
 def test_metrics_are_those_of_the_process(api: TestClient) -> None:
@@ -237,6 +250,8 @@ def test_the_openapi_document_says_everything(api: TestClient) -> None:
                 assert problem["value"]["status"] == int(status)
         if place_[0] == "POST":
             assert operation["requestBody"]["content"]["application/json"]["example"]
+    cause = document["components"]["schemas"]["OrderView"]["properties"]["cause"]["description"]
+    assert all(f"`{code}`: {meaning}" in cause for code, meaning in CAUSES.items())
     references = {part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]}
     assert references <= set(document["components"]["schemas"])
 

@@ -1,0 +1,32 @@
+"""No command outgrows a message: what an order is to hold is sized before it is taken in, against every command that can be made of it.
+
+Commands are made of the order's data and of what its replies brought, and of nothing else. So it is enough to look when one of the two
+changes: when the order opens, and when a step is done.
+"""
+
+from __future__ import annotations
+
+from orchestrator.contract import canonical
+from orchestrator.contract.envelope import BODY_BYTES_MAX
+from orchestrator.saga.asking import body
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.order import Order
+from orchestrator.saga.rulebook import Rulebook
+
+#: Bytes that the attributes of a command may take: ids and names have limits, so they need fewer.
+ENVELOPE_BYTES_MAX = 4_096
+#: Bytes of the data of a command, as canonical JSON.
+COMMAND_DATA_BYTES_MAX = BODY_BYTES_MAX - ENVELOPE_BYTES_MAX
+
+
+def too_large(rulebook: Rulebook, before: Order | None, after: Order) -> str | None:
+    """Why the order cannot be kept as it would be `after`: which command or undo of it would outgrow a message. None: it can."""
+    if before is not None and all(before.replies.get(step) is reply for step, reply in after.replies.items()):
+        return None
+    draft = Draft(rulebook, after, after.updated_at)
+    for step in rulebook.steps:
+        for rule in (step, step.undo) if step.undo else (step,):
+            size = len(canonical.encode(body(draft, rule.fields)))
+            if size > COMMAND_DATA_BYTES_MAX:
+                return f"{rule.command} would carry {size} bytes of data; at most {COMMAND_DATA_BYTES_MAX} are sent"
+    return None
