@@ -1,6 +1,7 @@
 """Structured logs: one event a line, JSON off a terminal, readable on one.
 
 Every line has `at` (UTC), `level`, `logger`, `action` (a machine name, for grep) and `message`; lines about an order have `order_id`.
+A line of a library, which knows no actions, has the action `library`.
 Call it so: `log = logs.get(__name__)`, then `log.info("Took over the messages of a dead worker", action="outbox_adopted", rows=12)`.
 """
 
@@ -19,12 +20,22 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 PAYLOAD_KEYS = frozenset({"body", "bodies", "data", "document", "effects", "envelope", "headers", "input", "lines", "patch", "payload"})
 
 #: Libraries that say too much at INFO. `transitions` logs each callback of each move (libraries.md A.1).
-QUIET_LOGGERS = ("alembic", "apscheduler", "httpcore", "httpx", "pika", "transitions", "uvicorn.access")
+QUIET_LOGGERS = ("alembic", "apscheduler", "httpcore", "httpx", "transitions", "uvicorn.access")
+
+#: Libraries whose every word ours say better. pika writes six lines for each try to connect; the bus says once why its link is down.
+SILENT_LOGGERS = ("pika",)
 
 #: Loggers that bring handlers of their own, which would print each line twice.
 ROUTED_LOGGERS = ("alembic", "apscheduler", "pika", "transitions", "uvicorn", "uvicorn.access", "uvicorn.error")
 
+#: What a caller of the standard library's logging may add to its line: the sample participants do.
+_EXTRAS = ("action", "order_id")
+
 _SLUG = re.compile(r"[a-z][a-z0-9_.]*")
+#: PostgreSQL shows the row that it refuses. In an error it stands at the end; in a traceback, before what begins the next part.
+_DETAIL = re.compile(
+    r"\s*^DETAIL:.*?(?=\n(?:HINT:|CONTEXT:|\[SQL: |\(Background |The above |During handling |Traceback )|\s*\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def configure(*, level: str = "info", form: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None) -> None:
@@ -36,6 +47,7 @@ def configure(*, level: str = "info", form: Literal["auto", "json", "console"] =
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.format_exc_info,
         name_the_action,
         hide_payloads,
     ]
@@ -54,7 +66,7 @@ def configure(*, level: str = "info", form: Literal["auto", "json", "console"] =
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(_EXTRAS), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(on_terminal=on_terminal, stream=stream)],
         )
     )
@@ -66,6 +78,8 @@ def configure(*, level: str = "info", form: Literal["auto", "json", "console"] =
         logging.getLogger(name).propagate = True
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in SILENT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 
@@ -76,17 +90,20 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def name_the_action(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Give a line that names no action one: its message when that is a machine name, else its logger's name."""
+    """Give a line that names no action one: its message when that is a machine name, else `library`: ours name theirs."""
     if "action" not in event:
         message = str(event.get("event", ""))
-        event["action"] = message if _SLUG.fullmatch(message) else str(event.get("logger") or "log")
+        event["action"] = message if _SLUG.fullmatch(message) else "library"
     return event
 
 
 def hide_payloads(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Above debug level, leave out the values of `PAYLOAD_KEYS`, and say so."""
+    """Above debug level, leave out the values of `PAYLOAD_KEYS`, and say so; and the rows that PostgreSQL shows in its errors."""
     if event.get("level", method) == "debug":
         return event
+    for key in ("error", "exception"):
+        if key in event:
+            event[key] = _DETAIL.sub("", str(event[key]))
     hidden = sorted(PAYLOAD_KEYS & event.keys())
     for key in hidden:
         del event[key]
@@ -99,13 +116,11 @@ def _renderers(*, on_terminal: bool, stream: TextIO) -> list[Processor]:
     if on_terminal:
         return [
             structlog.dev.ConsoleRenderer(
-                exception_formatter=structlog.dev.plain_traceback,  # the rich one shows local variables, and so payloads
                 colors=stream.isatty(),
                 timestamp_key="at",
             )
         ]
     return [
-        structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
         _in_order,
         structlog.processors.JSONRenderer(default=str),

@@ -1,7 +1,7 @@
 """The metrics of one process, in Prometheus' form. Names are a contract with dashboards and alerts: see `Metrics`.
 
-Levels (orders, outbox, parked) are read from the database when they are scraped, so they are true whichever process is asked; they
-are the same number from each, so aggregate them with `max`, not `sum`. Counters and histograms are this process's own.
+Levels (orders, outbox, parked, quarantine) are read from the database when they are scraped, so they are true whichever process is
+asked; they are the same number from each, so aggregate them with `max`, not `sum`. Counters and histograms are this process's own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Levels:
     outbox_age_s: float
     outbox_messages: int
     parked: int
+    #: Quarantined messages that a human is still to decide about.
+    quarantine_open: int
 
 
 class Metrics:
@@ -55,7 +57,7 @@ class Metrics:
         self.batch_s = self._histogram("batch_seconds", "Seconds of one transaction.", BATCH_BUCKETS_S)
         self.quarantined = self._counter("quarantined", "Messages put into quarantine.", "reason")
         self.returned = self._counter("returned", "Commands that the broker returned because no queue takes them.")
-        #: name: what a human should look at, such as `order_stuck` or `undo_failing`.
+        #: name: what a human should look at, such as `silence` or `undo_silent`; all of them are in docs/operations.md.
         self.alerts = self._counter("alerts", "Things a human should look at.", "name")
         self.scrape_failures = self._counter("scrape_failures", "Scrapes that could not read the database.")
 
@@ -97,3 +99,6 @@ class _LevelsCollector(Collector):
         yield GaugeMetricFamily("escrow_outbox_age_seconds", "Age of the oldest unconfirmed message.", value=levels.outbox_age_s)
         yield GaugeMetricFamily("escrow_outbox_messages", "Messages not yet confirmed by the broker.", value=levels.outbox_messages)
         yield GaugeMetricFamily("escrow_parked", "Events that came too early and wait.", value=levels.parked)
+        yield GaugeMetricFamily(
+            "escrow_quarantine_open", "Quarantined messages not yet replayed or discarded.", value=levels.quarantine_open
+        )

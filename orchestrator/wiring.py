@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -43,12 +43,9 @@ from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
 from orchestrator.timers import STALLED_AFTER_S, Metronome
-from orchestrator.web.services import Services
+from orchestrator.web.services import Readiness, Services
 
 _log = logs.get(__name__)
-
-#: The roles of tokens, weakest first.
-TOKEN_ROLES = ("viewer", "client", "operator", "admin")
 
 
 def now() -> datetime:
@@ -80,21 +77,22 @@ def new_token() -> str:
 
 
 def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()) -> list[Registration]:
-    """The shipped definitions, those of a directory, which replace shipped ones of the same name, and `extra`; with their openers.
+    """Those of a directory, `extra`, and the shipped ones whose names neither has; with their openers: the highest version of a name.
 
-    A shipped one steps back before another that opens on the same event type. Raises: DefinitionError, SettingsError (two for one type).
+    A shipped one steps back before another that opens on the same event type. Raises: DefinitionError; SettingsError, naming both files,
+    for one version given twice, and for an event type that opens two definitions, or opens one and means something to another.
     """
-    shipped = {definition.name: definition for definition in map(_read_file, _shipped_files())}
-    given = {definition.name: definition for definition in [*_of_directory(directory), *extra]}
-    taken = {definition.expanded["opens_on"] for definition in given.values()}
-    findings = [finding for definition in [*shipped.values(), *given.values()] for finding in check(definition)]
+    given = [*_of_directory(directory), *extra]
+    named = {definition.name for definition in given}
+    shipped = [definition for definition in map(_read_file, _shipped_files()) if definition.name not in named]
+    findings = [finding for definition in [*shipped, *given] for finding in check(definition)]
     if findings:
         raise DefinitionError(findings)
-    _refuse_two_openers(given.values())
-    both = shipped | given
+    _refuse_one_version_twice(given)
+    _refuse_two_meanings([*shipped, *given])
+    openers = {definition.expanded["opens_on"]: definition for definition in shipped} | _openers(given)
     return [
-        _registration(definition, is_opener=name in given or definition.expanded["opens_on"] not in taken)
-        for name, definition in both.items()
+        _registration(definition, is_opener=openers[definition.expanded["opens_on"]] is definition) for definition in [*shipped, *given]
     ]
 
 
@@ -121,13 +119,36 @@ def _read_file(file: Path) -> Definition:
     return read(text, str(file))
 
 
-def _refuse_two_openers(definitions: Iterable[Definition]) -> None:
+def _refuse_one_version_twice(definitions: Iterable[Definition]) -> None:
+    seen: dict[tuple[str, int], Definition] = {}
+    for one in definitions:
+        other = seen.setdefault((one.name, one.version), one)
+        if other is not one:
+            raise SettingsError(
+                f"{other.file} and {one.file} both are {one.name} version {one.version}. Fix: remove one, or raise `version`."
+            )
+
+
+def _openers(definitions: Iterable[Definition]) -> dict[str, Definition]:
+    """The definition that each event type opens. Raises: SettingsError when there are two; versions of one name are one."""
     openers: dict[str, Definition] = {}
-    for definition in definitions:
-        other = openers.setdefault(definition.expanded["opens_on"], definition)
-        if other is not definition:
-            event = definition.expanded["opens_on"]
-            raise SettingsError(f"{other.file} and {definition.file} both open on {event}. Fix: let an event open one definition.")
+    for one in definitions:
+        event = one.expanded["opens_on"]
+        other = openers.setdefault(event, one)
+        if other.name != one.name:
+            raise SettingsError(f"{other.file} and {one.file} both open on {event}. Fix: let an event open one definition.")
+        if one.version > other.version:
+            openers[event] = one
+    return openers
+
+
+def _refuse_two_meanings(definitions: Sequence[Definition]) -> None:
+    """An event that opens an order of one definition is never tried as an answer to, or an abort of, an order of another (R1)."""
+    opened = {definition.expanded["opens_on"]: definition for definition in definitions}
+    for one in definitions:
+        for event in sorted(Rulebook(one.expanded).event_types & opened.keys() - {one.expanded["opens_on"]}):
+            other = opened[event]
+            raise SettingsError(f"{other.file} opens on {event}, which {one.file} awaits. Fix: let an event mean one thing.")
 
 
 def _registration(definition: Definition, *, is_opener: bool) -> Registration:
@@ -264,7 +285,7 @@ def make_process(
     )
     metronome = Metronome(line.tick, interval_s=settings.tick_ms / 1000, monotonic=monotonic, now=now)
     ticks.append(metronome)
-    services = _services(line, registry, queries, store, engine, metrics)
+    services = _services(line, registry, queries, store, engine, metrics, consume=consume)
     return Process(line=line, metronome=metronome, services=services, metrics=metrics, engine=engine, role=role)
 
 
@@ -285,13 +306,17 @@ def verify(settings: Settings) -> restore.Report:
         engine.dispose()
 
 
-def _services(line: Line, registry: Registry, queries: Queries, store: SqlStore, engine: Engine, metrics: Metrics) -> Services:
-    def readiness() -> Mapping[str, bool]:
-        return {
+def _services(
+    line: Line, registry: Registry, queries: Queries, store: SqlStore, engine: Engine, metrics: Metrics, *, consume: bool
+) -> Services:
+    def readiness() -> Readiness:
+        checks = {
             "database": _answers(store.now),
-            "broker": line.link.publishing and not line.link.blocked,
+            "broker": line.link.publishing and not line.link.blocked and (line.link.consuming or not consume),
             "ticking": line.beat_s is not None and monotonic() - line.beat_s < STALLED_AFTER_S,
         }
+        # The API alone takes orders while the broker is away: their commands wait in the outbox.
+        return Readiness(checks=checks, needed=frozenset(checks) if consume else frozenset(checks) - {"broker"})
 
     return Services(
         gateway=LineGateway(line, registry, queries),
@@ -321,6 +346,7 @@ def _levels(queries: Queries) -> Levels:
         outbox_age_s=queries.outbox_age_s(),
         outbox_messages=queries.outbox_size(),
         parked=queries.parked_count(),
+        quarantine_open=queries.quarantine_count(),
     )
 
 

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 
 from orchestrator.app.fleet import KEYS_KEPT_FOR
+from orchestrator.app.sizes import COMMAND_DATA_BYTES_MAX
 from orchestrator.bus.doctor import needed
 from orchestrator.cli.exits import MEANINGS
 from orchestrator.config import Settings
@@ -49,7 +50,8 @@ def rows(text: str, head: str) -> list[list[str]]:
 def exported() -> Iterator[Metric]:
     """Every metric, with a value for each level."""
     metrics = Metrics()
-    metrics.read_levels_from(lambda: Levels(orders={("order", "completed", "completed"): 1}, outbox_age_s=0, outbox_messages=0, parked=0))
+    orders = {("order", "completed", "completed"): 1}
+    metrics.read_levels_from(lambda: Levels(orders=orders, outbox_age_s=0, outbox_messages=0, parked=0, quarantine_open=0))
     yield from metrics.registry.collect()
 
 
@@ -63,6 +65,7 @@ def test_the_limits_are_those_of_the_api() -> None:
     text = page("api")
     assert f"`limit` (1 to {params.LIMIT_MAX}, else {params.LIMIT_DEFAULT})" in text
     assert f"at most {BODY_BYTES_MAX} bytes" in text
+    assert f"more than {COMMAND_DATA_BYTES_MAX} bytes of data" in text
     assert f"Keys are kept for {KEYS_KEPT_FOR.days} days" in text
 
 

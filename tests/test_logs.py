@@ -6,7 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -39,8 +39,35 @@ def test_every_line_is_json_with_an_action(out: io.StringIO) -> None:
     ours, short, foreign = lines(out)
     assert (ours["action"], ours["order_id"], ours["message"], ours["level"]) == ("order_moved", "o-1", "Moved", "info")
     assert short["action"] == "order_parked"
-    assert (foreign["action"], foreign["message"]) == ("some.library", "Started process [7]")
+    assert (foreign["action"], foreign["logger"], foreign["message"]) == ("library", "some.library", "Started process [7]")
     assert all(line["at"].endswith("Z") for line in (ours, short, foreign))
+
+
+def test_a_line_of_a_participant_keeps_its_action_and_order(out: io.StringIO) -> None:
+    """Under `escrow up` nobody could follow an order into the participants; other extras may carry what customers wrote."""
+    extra = {"action": "command_failed", "order_id": "o-1", "customer": "Ada"}
+    logging.getLogger("participants.invoice").warning("It failed.", extra=extra)
+
+    [line] = lines(out)
+    assert (line["action"], line["order_id"], line["message"]) == ("command_failed", "o-1", "It failed.")
+    assert "Ada" not in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_row_that_postgresql_shows_is_left_out_above_debug(out: io.StringIO, form: Literal["json", "console"]) -> None:
+    """PostgreSQL writes the whole row it refuses into its error: what customers wrote would stand in the logs."""
+    logs.configure(form=form, stream=out)
+    text = 'null value in column "a"\nDETAIL:  Failing row contains (1, Ada\nLovelace).'
+    error = ValueError(f"PostgreSQL: {text}\nHINT:  Look.")
+    error.__cause__ = LookupError(text)
+    logs.get("x").error("Refused", action="input_refused", error=str(error), exc_info=error)
+
+    said = out.getvalue()
+    assert "Ada" not in said
+    assert "Lovelace" not in said
+    assert said.count("null value in column") == 3
+    assert said.count("HINT:  Look.") == 2
+    assert "direct cause" in said
 
 
 def test_payloads_are_left_out_above_debug(out: io.StringIO) -> None:
@@ -63,12 +90,19 @@ def test_payloads_are_shown_at_debug(out: io.StringIO) -> None:
 
 
 def test_libraries_that_log_every_move_are_quiet(out: io.StringIO) -> None:
-    """`transitions` logs each callback and pika each frame at INFO: the hot path would spend its time there."""
-    for name in ("transitions.core", "pika.adapters", "apscheduler.scheduler", "alembic.runtime.migration"):
+    """`transitions` logs each callback at INFO: the hot path would spend its time there."""
+    for name in ("transitions.core", "apscheduler.scheduler", "alembic.runtime.migration"):
         logging.getLogger(name).info("noise")
         logging.getLogger(name).warning("signal")
 
-    assert [line["message"] for line in lines(out)] == ["signal"] * 4
+    assert [line["message"] for line in lines(out)] == ["signal"] * 3
+
+
+def test_an_outage_of_the_broker_is_ours_to_say(out: io.StringIO) -> None:
+    """The library writes six lines of errors for every try to connect: they would hide the one that says what to do."""
+    logging.getLogger("pika.adapters.utils.connection_workflow").error("AMQPConnector - reporting failure")
+
+    assert lines(out) == []
 
 
 def test_an_exception_is_one_line(out: io.StringIO) -> None:

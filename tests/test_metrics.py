@@ -10,14 +10,14 @@ def test_every_promised_metric_is_there_by_name() -> None:
     """A dashboard or an alert would go blind without anyone noticing."""
     metrics = Metrics()
     metrics.read_levels_from(
-        lambda: Levels(orders={("order", "taking_payment", "running"): 3}, outbox_age_s=1.5, outbox_messages=2, parked=1)
+        lambda: Levels(orders={("order", "taking_payment", "running"): 3}, outbox_age_s=1.5, outbox_messages=2, parked=1, quarantine_open=4)
     )
     metrics.deadlines_fired.inc()
     metrics.deadline_lateness_s.observe(0.2)
     metrics.commands.labels(kind="do", name="TakePayment").inc()
     metrics.inputs.labels(kind="message", verdict="moved").inc()
     metrics.quarantined.labels(reason="malformed").inc()
-    metrics.alerts.labels(name="order_stuck").inc()
+    metrics.alerts.labels(name="undo_silent").inc()
 
     text = metrics.render()[0].decode()
 
@@ -32,9 +32,10 @@ def test_every_promised_metric_is_there_by_name() -> None:
         "escrow_outbox_age_seconds 1.5",
         "escrow_outbox_messages 2.0",
         "escrow_parked 1.0",
+        "escrow_quarantine_open 4.0",
         'escrow_quarantined_total{reason="malformed"} 1.0',
         "escrow_returned_total 0.0",
-        'escrow_alerts_total{name="order_stuck"} 1.0',
+        'escrow_alerts_total{name="undo_silent"} 1.0',
     ):
         assert line in text.splitlines()
 

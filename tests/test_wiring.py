@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from orchestrator.bus.memory import MemoryBroker, MemoryBus
+from orchestrator.config import Settings
+from orchestrator.contract import Topology, Wire
 from orchestrator.errors import DefinitionError, SettingsError
-from orchestrator.wiring import _shipped_files, load_definitions, new_token, participants_of
+from orchestrator.store import schema
+from orchestrator.wiring import Process, _shipped_files, load_definitions, make_process, new_token, open_database, participants_of
+from tests.support.processes import eventually
 
 ORDER = next(file for file in _shipped_files() if file.name == "order.yaml").read_text()
 
@@ -37,6 +44,74 @@ def test_two_definitions_for_one_event_are_refused_naming_both_files(tmp_path: P
         (tmp_path / f"{name}.yaml").write_text(ORDER.replace("definition: order", f"definition: {name}"))
     with pytest.raises(SettingsError, match=r"one\.yaml and .*two\.yaml"):
         load_definitions(tmp_path)
+
+
+def test_every_version_in_the_directory_is_registered_and_the_highest_opens(tmp_path: Path) -> None:
+    """If it failed, which of two files counts would be a matter of their names, and the other be dropped in silence (R30)."""
+    for file, version in (("a", 9), ("b", 8)):
+        (tmp_path / f"{file}.yaml").write_text(ORDER.replace("version: 1", f"version: {version}"))
+    assert {(r.name, r.version): r.is_opener for r in load_definitions(tmp_path)} == {("order", 9): True, ("order", 8): False}
+
+
+def test_one_version_given_twice_is_refused_naming_both_files(tmp_path: Path) -> None:
+    """If it failed, one of two files that both mean to be the version would be dropped in silence."""
+    (tmp_path / "one.yaml").write_text(ORDER)
+    (tmp_path / "two.yml").write_text(ORDER.replace("patience: 30m", "patience: 31m"))
+    with pytest.raises(SettingsError, match=r"one\.yaml and .*two\.yml both are order version 1"):
+        load_definitions(tmp_path)
+
+
+@pytest.mark.parametrize("event", ["PaymentTaken", "InventoryRejected", "PaymentRefunded", "OrderCancelRequested"])
+def test_an_event_that_opens_one_and_is_awaited_by_another_is_refused(tmp_path: Path, event: str) -> None:
+    """If it failed, the answer of a participant would be taken for an opening of an order that exists, and quarantined."""
+    other = ORDER.replace(event, "SomethingElse").replace("definition: order", "definition: other").replace("OrderPlaced", event)
+    (tmp_path / "other.yaml").write_text(other)
+    with pytest.raises(SettingsError, match=rf"other\.yaml opens on {event}, which .*order\.yaml awaits"):
+        load_definitions(tmp_path)
+
+
+@contextmanager
+def running(directory: Path, *, role: str, consume: bool) -> Iterator[tuple[Process, MemoryBus, MemoryBroker]]:
+    """A process on a bus in memory."""
+    settings = Settings(database_url=f"sqlite:///{directory}/escrow.db")
+    schema.upgrade(str(settings.database_url))
+    registrations = load_definitions(None)
+    broker = MemoryBroker(Topology(settings.namespace))
+    bus = MemoryBus(broker, participants_of(registrations))
+    process = make_process(settings, open_database(settings), registrations, bus, role=role, consume=consume)
+    process.start()
+    try:
+        yield process, bus, broker
+    finally:
+        process.stop()
+        broker.close()
+
+
+def test_a_worker_that_cannot_consume_is_not_ready(tmp_path: Path) -> None:
+    """If it failed, a worker that takes no event would look healthy for ever (section 10: both links)."""
+    with running(tmp_path, role="worker", consume=True) as (process, bus, _):
+        eventually(lambda: process.services.readiness().missing == [])
+        bus.pause()
+        eventually(lambda: process.services.readiness().missing == ["broker"])
+        bus.resume()
+        eventually(lambda: process.services.readiness().missing == [])
+
+
+def test_the_api_is_ready_without_the_broker_and_shows_it(tmp_path: Path) -> None:
+    """If it failed, a load balancer would turn orders away that would have been taken, while the broker is away."""
+    with running(tmp_path, role="serve", consume=False) as (process, _, broker):
+        eventually(lambda: process.services.readiness().checks == {"database": True, "broker": True, "ticking": True})
+        broker.close()
+        eventually(lambda: process.services.readiness().checks == {"database": True, "broker": False, "ticking": True})
+        assert process.services.readiness().missing == []
+
+
+def test_an_open_quarantine_is_a_level(tmp_path: Path) -> None:
+    """If it failed, nobody would see after a restart that messages wait for a decision: the counter begins anew."""
+    with running(tmp_path, role="worker", consume=True) as (process, _, broker):
+        assert "escrow_quarantine_open 0.0" in process.metrics.render()[0].decode()
+        broker.route("escrow.events", "inventory.Nonsense", Wire(content_type="application/json", headers={}, body=b"{"))
+        eventually(lambda: "escrow_quarantine_open 1.0" in process.metrics.render()[0].decode())
 
 
 def test_a_definition_that_fails_its_checks_does_not_start(tmp_path: Path) -> None:

@@ -142,14 +142,6 @@ class RabbitBus:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=DRAIN_LIMIT_S + 2 * CLOSE_LIMIT_S)
 
-    @property
-    def last_error(self) -> str | None:
-        """Why a link is down, in one line with the fix; None when all is well."""
-        if self._thread is None:
-            return None
-        troubles = [str(link.trouble) for link in (self._inward, self._outward) if link.trouble is not None]
-        return troubles[0] if troubles else None
-
     # --- on the bus's own thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:

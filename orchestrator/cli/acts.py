@@ -1,18 +1,4 @@
-"""The acts of an operator on one order (R21), each a verb of `escrow order`.
-
-=========== ============================================== =============================
-verb        REST: POST /v1/admin/orders/{order_id}/…       arguments in the body
-=========== ============================================== =============================
-force       transitions                                    to
-retry       retries
-abort       aborts
-hold        holds                                          until (default: 24 h)
-release     releases
-skip        skips                                          step
-confirm     confirmations                                  step
-deadline    deadlines                                      name, due_at
-abandon     abandonments (admin)
-=========== ============================================== =============================
+"""The acts of an operator on one order (R21): each a verb of `escrow order`, and a resource of POST /v1/admin/orders/{order_id}/….
 
 Every act carries a reason and the seq that the operator saw; when the order has moved on since, nothing happens. `--dry-run`
 does every check and shows the plan.
@@ -20,7 +6,9 @@ does every check and shows the plan.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -41,19 +29,6 @@ from orchestrator.cli.session import Session, session_of
 from orchestrator.errors import RequestError
 from orchestrator.saga.definition import parse_duration
 
-#: The resource of each verb.
-RESOURCES: dict[str, str] = {
-    "force": "transitions",
-    "retry": "retries",
-    "abort": "aborts",
-    "hold": "holds",
-    "release": "releases",
-    "skip": "skips",
-    "confirm": "confirmations",
-    "deadline": "deadlines",
-    "abandon": "abandonments",
-}
-
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why: it stands in the order's history.")]
 IfMatch = Annotated[
@@ -61,134 +36,116 @@ IfMatch = Annotated[
     typer.Option("--if-match", metavar="SEQ", min=0, help="The seq you saw; default: the one it has when the command runs."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")]
+State = Annotated[str, typer.Argument(metavar="STATE", help="A step's state, or completed.")]
 Step = Annotated[str, typer.Argument(metavar="STEP", help="The step's name in the definition.")]
+DeadlineName = Annotated[str, typer.Argument(metavar="NAME", help="The deadline's name, such as patience.")]
+DueAt = Annotated[str, typer.Argument(metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h; default: +24h.")]
+
+#: Arguments that are instants.
+_TIMES = frozenset({"until", "due_at"})
 
 
-def force(
-    ctx: typer.Context,
-    order_id: OrderId,
-    to: Annotated[str, typer.Argument(metavar="STATE", help="A step's state, or completed.")],
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Move an order to a state, in place (REST: transitions). What it passes back over is undone."""
-    _act(ctx, "force", order_id, {"to": to}, reason, if_match, dry_run=dry_run, output=output)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One act: its name here, its resource in the API, and what it takes beyond what every act takes."""
+
+    name: str
+    resource: str
+    doc: str
+    #: By field of the body, as Typer reads it: arguments are required, options may be left out.
+    takes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def retry(
-    ctx: typer.Context,
-    order_id: OrderId,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Send the open command or undo again now (REST: retries). A refused step is asked in a new round."""
-    _act(ctx, "retry", order_id, {}, reason, if_match, dry_run=dry_run, output=output)
-
-
-def abort(
-    ctx: typer.Context,
-    order_id: OrderId,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Call an order off and undo it (REST: aborts). Refused once its pivot was asked."""
-    _act(ctx, "abort", order_id, {}, reason, if_match, dry_run=dry_run, output=output)
-
-
-def hold(
-    ctx: typer.Context,
-    order_id: OrderId,
-    reason: Reason,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h; default: +24h.")
-    ] = None,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Stop an order's clocks until a time (REST: holds). Events are still applied."""
-    arguments = {} if until is None else {"until": instant(until, session_of(ctx).now())}
-    _act(ctx, "hold", order_id, arguments, reason, if_match, dry_run=dry_run, output=output)
-
-
-def release(
-    ctx: typer.Context,
-    order_id: OrderId,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Let a held order's clocks run again (REST: releases)."""
-    _act(ctx, "release", order_id, {}, reason, if_match, dry_run=dry_run, output=output)
-
-
-def skip(
-    ctx: typer.Context,
-    order_id: OrderId,
-    step: Step,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Go on without a step, or leave its effect standing while undoing (REST: skips)."""
-    _act(ctx, "skip", order_id, {"step": step}, reason, if_match, dry_run=dry_run, output=output)
-
-
-def confirm(
-    ctx: typer.Context,
-    order_id: OrderId,
-    step: Step,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Say that a step's undo was done by hand (REST: confirmations)."""
-    _act(ctx, "confirm", order_id, {"step": step}, reason, if_match, dry_run=dry_run, output=output)
-
-
-def deadline(
-    ctx: typer.Context,
-    order_id: OrderId,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The deadline's name, such as patience.")],
-    due_at: Annotated[str, typer.Argument(metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h.")],
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Move a deadline of an order (REST: deadlines)."""
-    arguments = {"name": name, "due_at": instant(due_at, session_of(ctx).now())}
-    _act(ctx, "deadline", order_id, arguments, reason, if_match, dry_run=dry_run, output=output)
-
-
-def abandon(
-    ctx: typer.Context,
-    order_id: OrderId,
-    reason: Reason,
-    if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Give an order up (REST: abandonments; admin). Nothing more is undone; what stays standing is recorded."""
-    _act(ctx, "abandon", order_id, {}, reason, if_match, dry_run=dry_run, output=output)
-
-
-VERBS: tuple[Callable[..., None], ...] = (force, retry, abort, hold, release, skip, confirm, deadline, abandon)
+VERBS = (
+    Verb(
+        name="force",
+        resource="transitions",
+        doc="Move an order to a state, in place (REST: transitions). What it passes back over is undone.",
+        takes={"to": State},
+    ),
+    Verb(
+        name="retry",
+        resource="retries",
+        doc="Send the open command or undo again now (REST: retries). A refused step is asked in a new round.",
+    ),
+    Verb(
+        name="abort",
+        resource="aborts",
+        doc="Call an order off and undo it (REST: aborts). Refused once its pivot was asked.",
+    ),
+    Verb(
+        name="hold",
+        resource="holds",
+        doc="Stop an order's clocks until a time (REST: holds). Events are still applied.",
+        takes={"until": Until},
+    ),
+    Verb(
+        name="release",
+        resource="releases",
+        doc="Let a held order's clocks run again (REST: releases).",
+    ),
+    Verb(
+        name="skip",
+        resource="skips",
+        doc="Go on without a step, or leave its effect standing while undoing (REST: skips).",
+        takes={"step": Step},
+    ),
+    Verb(
+        name="confirm",
+        resource="confirmations",
+        doc="Say that a step's undo was done by hand (REST: confirmations).",
+        takes={"step": Step},
+    ),
+    Verb(
+        name="deadline",
+        resource="deadlines",
+        doc="Move a deadline of an order (REST: deadlines).",
+        takes={"name": DeadlineName, "due_at": DueAt},
+    ),
+    Verb(
+        name="abandon",
+        resource="abandonments",
+        doc="Give an order up (REST: abandonments; admin). Nothing more is undone; what stays standing is recorded.",
+    ),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the commands of `escrow order`."""
     for verb in VERBS:
-        app.command(verb.__name__, rich_help_panel="Acts of an operator")(verb)
+        app.command(verb.name, help=verb.doc, rich_help_panel="Acts of an operator")(_command(verb))
+
+
+def _command(verb: Verb) -> Callable[..., None]:
+    """The command of an act: Typer reads its signature, in which what the act takes follows the order's id."""
+
+    def command(
+        *,
+        ctx: typer.Context,
+        order_id: OrderId,
+        reason: Reason,
+        if_match: IfMatch = None,
+        dry_run: DryRun = False,
+        output: OutputOption = Format.TABLE,
+        **given: str | None,
+    ) -> None:
+        session = session_of(ctx)
+        arguments = {name: instant(value, session.now()) if name in _TIMES else value for name, value in given.items() if value is not None}
+        body = {**arguments, "reason": reason, "dry_run": dry_run}
+        plan = _act(session, order_id, verb.resource, body, if_match)
+        if output is Format.JSON:
+            print_json(plan)
+        else:
+            _print_plan(order_id, plan, session)
+
+    ctx, order_id, *others, _given = inspect.signature(command, eval_str=True).parameters.values()
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if kind is Until else inspect.Parameter.empty)
+        for name, kind in verb.takes.items()
+    ]
+    vars(command)["__signature__"] = inspect.Signature([ctx, order_id, *own, *others])
+    return command
 
 
 def instant(text: str, now: datetime) -> str:
@@ -207,28 +164,13 @@ def instant(text: str, now: datetime) -> str:
     return format_instant(at)
 
 
-def _act(
-    ctx: typer.Context,
-    verb: str,
-    order_id: str,
-    arguments: Mapping[str, str],
-    reason: str,
-    if_match: int | None,
-    *,
-    dry_run: bool,
-    output: Format,
-) -> None:
-    session = session_of(ctx)
-    if not reason.strip():
+def _act(session: Session, order_id: str, resource: str, body: Mapping[str, Any], if_match: int | None) -> Mapping[str, Any]:
+    """Do an act, or run it dry; its plan. `if_match` None: on the order as it is now."""
+    if not body["reason"].strip():
         raise RequestError("--reason must say why.")
-    path = order_path(order_id, admin=RESOURCES[verb])
     with Client(session) as client:
         seq = if_match if if_match is not None else client.seq(order_path(order_id))
-        plan = client.post(path, {**arguments, "reason": reason, "dry_run": dry_run}, if_match=seq).body
-    if output is Format.JSON:
-        print_json(plan)
-    else:
-        _print_plan(order_id, plan, session)
+        return client.post(order_path(order_id, admin=resource), body, if_match=seq).body
 
 
 def _print_plan(order_id: str, plan: Mapping[str, Any], session: Session) -> None:

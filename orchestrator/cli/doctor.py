@@ -55,7 +55,7 @@ def _database(session: Session, settings: Settings) -> list[Check]:
         return [Check("database", False, problem, fix or "correct ESCROW_DATABASE_URL.")]
     except EscrowError as error:
         fix = "see that it runs, that ESCROW_DATABASE_URL is right, and that its user has the rights that docs/operations.md gives."
-        return [Check("database", False, str(error), fix)]
+        return [Check("database", False, " ".join(str(error).split()), fix)]
     return [Check("database", True, f"{masked(url)}, migrated")]
 
 

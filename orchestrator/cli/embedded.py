@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,18 @@ from orchestrator.store import schema
 from orchestrator.web.app import create_app
 from orchestrator.web.server import Server
 
-#: Files in the data directory: the database, the token of the API, and the doors of the participants.
-DATABASE, TOKEN, DOORS = "escrow.sqlite3", "token", "participants.json"
+#: Files in the data directory: the database, the token of the API, the doors of the participants, and what the running process locks.
+DATABASE, TOKEN, DOORS, LOCK = "escrow.sqlite3", "token", "participants.json", "lock"
 
 
 def run(*, host: str, port: int, data_dir: Path) -> None:
-    """Run everything in this process until SIGTERM. Raises: SettingsError."""
+    """Run everything in this process until SIGTERM. Raises: SettingsError, also when another process has the data directory."""
     data_dir = _made(data_dir)
+    with _alone(data_dir):
+        _run(host, port, data_dir)
+
+
+def _run(host: str, port: int, data_dir: Path) -> None:
     settings = load(database_url=f"sqlite:///{data_dir / DATABASE}")
     logs.configure(level=settings.log_level, form=settings.log_format)
     stop = wiring.stop_on_signals()
@@ -62,6 +69,20 @@ def _made(data_dir: Path) -> Path:
     except OSError as error:
         raise SettingsError(f"{data_dir} cannot be made: {error}. Fix: name another --data-dir.") from error
     return data_dir.resolve()
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory: its bus lives in one process, so a second would never hear of the first one's orders.
+
+    The lock is the operating system's and ends with the process, however that ends. The file stays.
+    """
+    with (data_dir / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(f"Another `escrow up` runs on {data_dir}. Fix: stop it, or name another --data-dir.") from error
+        yield
 
 
 def _samples() -> Callable[..., Any]:

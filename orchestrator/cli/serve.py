@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.config import load, split_address
+from orchestrator.cli import service
 
 
 def command(
@@ -14,28 +14,4 @@ def command(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65_535)] = 8080,
 ) -> None:
     """Serve the API until SIGTERM."""
-    from orchestrator import logs, wiring
-    from orchestrator.web.app import create_app
-    from orchestrator.web.probes import create_probes
-    from orchestrator.web.server import Server
-
-    settings = load()
-    logs.configure(level=settings.log_level, form=settings.log_format)
-    stop = wiring.stop_on_signals()
-    engine = wiring.open_database(settings)
-    registrations = wiring.load_definitions(settings.definitions)
-    bus = wiring.rabbit_bus(settings, wiring.participants_of(registrations))
-    process = wiring.make_process(settings, engine, registrations, bus, role="serve", consume=False)
-    server = Server(create_app(process.services), host=host, port=port)
-    probes_host, probes_port = split_address(settings.metrics_address)
-    probes = Server(create_probes(process.services), host=probes_host, port=probes_port)
-    process.start()
-    server.start()
-    probes.start()
-    typer.echo(f"Escrow listens on {server.url}")
-    try:
-        process.run(stop)
-    finally:
-        server.stop()
-        process.stop()
-        probes.stop()
+    service.run("serve", api=(host, port))

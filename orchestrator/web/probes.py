@@ -5,9 +5,20 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
+from orchestrator.web import problems
 from orchestrator.web.services import Services
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def ready(services: Services) -> Response:
+    """The answer of `/readyz`, at every door: 200, or the problem `not_ready`; either says what was found."""
+    found = services.readiness()
+    checks = dict(found.checks)
+    if found.missing:
+        members = {"missing": found.missing, "checks": checks}
+        return problems.respond("not_ready", f"Missing: {', '.join(found.missing)}.", instance="/readyz", members=members)
+    return JSONResponse({"status": "ready", "checks": checks})
 
 
 def create_probes(services: Services) -> FastAPI:
@@ -20,9 +31,7 @@ def create_probes(services: Services) -> FastAPI:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        checks = dict(services.readiness())
-        is_ready = all(checks.values())
-        return JSONResponse({"status": "ready" if is_ready else "not_ready", "checks": checks}, status_code=200 if is_ready else 503)
+        return ready(services)
 
     @app.get("/metrics")
     def metrics() -> Response:

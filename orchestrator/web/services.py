@@ -41,6 +41,21 @@ class Audit(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What a process looks at to say whether it is ready."""
+
+    #: By name (`database`, `broker`, `ticking`), whether it is there.
+    checks: Mapping[str, bool]
+    #: Those that must be there before this process is sent work; the others are shown.
+    needed: frozenset[str]
+
+    @property
+    def missing(self) -> list[str]:
+        """What is needed and not there."""
+        return sorted(name for name in self.needed if not self.checks[name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything a request may use."""
 
@@ -54,8 +69,7 @@ class Services:
     audit: Audit
     #: The exposition of Prometheus.
     metrics_text: Callable[[], bytes]
-    #: What must be there before requests are taken, by name, and whether it is (`database`, `broker`).
-    readiness: Callable[[], Mapping[str, bool]]
+    readiness: Callable[[], Readiness]
     #: Aware UTC.
     now: Callable[[], datetime]
     #: A new order id for those who bring none.

@@ -198,7 +198,7 @@ class Participant:
         try:
             envelope = decode(wire)
         except MessageError as error:
-            self._log.warning("A message cannot be read: %s", error, extra={"action": "command_malformed", "order_id": None})
+            self._log.warning("A message cannot be read: %s", error, extra={"action": "command_malformed"})
             return None
         undo = self._undos.get(envelope.type)
         known = undo is not None or envelope.type in self._forwards

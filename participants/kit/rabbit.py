@@ -61,7 +61,11 @@ class RabbitTransport:
     """
 
     def __init__(self, url: str, topology: Topology, participant: str, *, prefetch: int = PREFETCH) -> None:
-        self._parameters = pika.URLParameters(url)
+        """Raises: ValueError when the URL is none. The password is in no message."""
+        try:
+            self._parameters = pika.URLParameters(url)
+        except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
+            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST.") from error
         self._parameters.heartbeat = HEARTBEAT_S
         self._parameters.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
         # The broker vouches for it: it refuses any name but the user's own.
@@ -211,14 +215,14 @@ class RabbitTransport:
         with self._changed:
             self._ready = True
             self._changed.notify_all()
-        _log.info("%s consumes %s.", self._participant, self._queue, extra={"action": "link_up", "order_id": None})
+        _log.info("%s consumes %s.", self._participant, self._queue, extra={"action": "link_up"})
 
     def _on_channel_closed(self, _channel: Any, reason: Any) -> None:
         may_not_declare = self._declares and not self._ready and getattr(reason, "reply_code", None) == _ACCESS_REFUSED
         self._lose(self._explain(reason))
         if may_not_declare:
             self._declares = False
-            extra = {"action": "declares_nothing", "order_id": None}
+            extra = {"action": "declares_nothing"}
             _log.info("%s may not declare; it uses what Escrow declared.", self._participant, extra=extra)
             self._connection.channel(on_open_callback=self._on_channel)
         elif self._connection.is_open:
@@ -234,7 +238,7 @@ class RabbitTransport:
         self._failures += 1
         if self._told != self._trouble:
             self._told = self._trouble
-            extra = {"action": "link_down", "order_id": None}
+            extra = {"action": "link_down"}
             _log.warning("The link of %s is down; it goes on trying: %s", self._participant, self._trouble, extra=extra)
         self._loop.call_later(wait_s, self._connect)
 

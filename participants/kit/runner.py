@@ -151,5 +151,5 @@ class Runner:
     def _note(self, error: Exception) -> None:
         self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
         expected = is_temporary(error) or isinstance(error, OSError)
-        extra = {"action": "trouble", "order_id": None}
+        extra = {"action": "trouble"}
         self._log.warning("Trouble, trying again: %s", self.trouble, exc_info=None if expected else error, extra=extra)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from http.client import HTTPException
 from typing import Annotated, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 import typer
 from typer.core import TyperGroup
 
-from orchestrator.contract import Topology
+from orchestrator.contract import Topology, canonical
 from participants.kit.control import Control, make_app
 from participants.kit.database import connect
 from participants.kit.faults import Faults, Settings
@@ -71,24 +72,27 @@ def tell(
     seconds: Annotated[float, typer.Option(min=0, help="With `late`: by how much.")] = 5.0,
 ) -> None:
     """Tell a running participant to stall, refuse, answer late, twice, with a wrong order id, or normally again."""
-    settings = {
-        Tell.STALL: Settings(stall=True),
-        Tell.REFUSE: Settings(refuse=count or "all"),
-        Tell.LATE: Settings(late_s=seconds),
-        Tell.TWICE: Settings(twice=True),
-        Tell.WRONG_ORDER: Settings(wrong_order=True),
-        Tell.NORMAL: Settings(),
-    }[what]
-    body = json.dumps(settings.document()).encode()
     if not url.startswith(("http://", "https://")):
         _fail(f"{url} is no http address.")
-    request = Request(f"{url.rstrip('/')}/faults", body, {"Content-Type": "application/json"}, method="PUT")  # noqa: S310 - http only
+    try:
+        settings = {
+            Tell.STALL: Settings(stall=True),
+            Tell.REFUSE: Settings(refuse=count or "all"),
+            Tell.LATE: Settings(late_s=seconds),
+            Tell.TWICE: Settings(twice=True),
+            Tell.WRONG_ORDER: Settings(wrong_order=True),
+            Tell.NORMAL: Settings(),
+        }[what]
+        body = json.dumps(settings.document()).encode()
+        request = Request(f"{url.rstrip('/')}/faults", body, {"Content-Type": "application/json"}, method="PUT")  # noqa: S310 - http only
+    except ValueError as error:
+        _fail(str(error))
     try:
         with urlopen(request, timeout=5) as answer:  # noqa: S310 - http only
             typer.echo(answer.read().decode())
     except HTTPError as error:
         _fail(f"{url} refused: {error.code} {error.reason}")
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         _fail(f"{url} does not answer: {error}")
 
 
@@ -133,16 +137,17 @@ def _fail(message: str) -> Any:
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object a line, with `action` and `order_id`."""
+    """One JSON object a line, in the form of Escrow's own lines, so that both can be read together."""
 
     def format(self, record: logging.LogRecord) -> str:
+        order_id = getattr(record, "order_id", None)
         line = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "at": canonical.format_time(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
+            "action": getattr(record, "action", "library"),
+            **({} if order_id is None else {"order_id": order_id}),
+            "message": record.getMessage(),
             "logger": record.name,
-            "action": getattr(record, "action", None),
-            "order_id": getattr(record, "order_id", None),
-            "event": record.getMessage(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -153,5 +158,7 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(plain if sys.stderr.isatty() else _JsonLines())
-    logging.getLogger("participants").addHandler(handler)
+    logging.getLogger().addHandler(handler)
     logging.getLogger("participants").setLevel(logging.INFO)
+    # Its every word the transport says better, and once.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)

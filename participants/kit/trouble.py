@@ -28,7 +28,15 @@ def explain(reason: BaseException, settings: pika.connection.Parameters, topolog
     if isinstance(reason, exceptions.ChannelClosedByBroker):
         fix = _fix(reason, settings, topology, participant)
         return f"RabbitMQ refused: {reason.reply_code} {reason.reply_text}. Fix: {fix}"
-    return " ".join(str(reason).split()) or type(reason).__name__
+    innermost = _innermost(reason)
+    return " ".join(str(innermost).split()) or type(innermost).__name__
+
+
+def _innermost(reason: BaseException) -> BaseException:
+    """What the operating system said: pika wraps errors in errors, whose own text is their name."""
+    nested = getattr(reason, "exceptions", None) or [arg for arg in reason.args if isinstance(arg, BaseException)]
+    inner = nested[-1] if nested else getattr(reason, "exception", None)
+    return reason if inner is None else _innermost(inner)
 
 
 def _fix(reason: exceptions.ChannelClosedByBroker, settings: pika.connection.Parameters, topology: Topology, participant: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from uuid import uuid4
 import pika
 import pika.exceptions
 import pytest
+import structlog
 
 from orchestrator.app.ports import Bus, BusEvent, Delivery, LinkChanged, OutboxMessage, Settled
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
@@ -198,3 +199,18 @@ def maker(topology: Topology) -> Callable[..., OutboxMessage]:
         return OutboxMessage(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def errors() -> Iterator[queue.Queue[str]]:
+    """The warnings that the bus logs."""
+    logged: queue.Queue[str] = queue.Queue()
+
+    def keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        logged.put(event["event"])
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[keep])
+    yield logged
+    structlog.configure(**before)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import queue
 import socket
 import struct
-from collections.abc import Iterator, MutableMapping
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pika
 import pytest
-import structlog
 
 from orchestrator.bus.connection import UNREADABLE_HEADERS
 from orchestrator.bus.link import retry_delay
@@ -39,21 +36,6 @@ def _cut(bus: RabbitBus) -> None:
         link.connection._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.fixture
-def errors() -> Iterator[queue.Queue[str]]:
-    """The warnings that the bus logs."""
-    logged: queue.Queue[str] = queue.Queue()
-
-    def keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        logged.put(event["event"])
-        raise structlog.DropEvent
-
-    before = structlog.get_config()
-    structlog.configure(processors=[keep])
-    yield logged
-    structlog.configure(**before)
-
-
 def test_cut_link_comes_back_with_what_was_unacked(rabbit: RabbitWorld) -> None:
     """Broken: a network failure would end the worker, or lose the events it had in hand."""
     bus, mailbox = _started(rabbit)
@@ -68,7 +50,6 @@ def test_cut_link_comes_back_with_what_was_unacked(rabbit: RabbitWorld) -> None:
     assert not change.blocked
     assert (again.wire.body, again.redelivered, again.link_epoch) == (b"1", True, first.link_epoch + 1)
     assert mailbox.outcomes(1) == {"a": "confirmed"}
-    assert bus.last_error is None
 
 
 def test_cut_link_loses_what_is_in_flight(rabbit: RabbitWorld) -> None:
@@ -231,8 +212,6 @@ def test_wrong_password_is_said_clearly(rabbit: RabbitWorld, errors: queue.Queue
     assert "refuses the user name or password" in said
     assert "Fix: " in said
     assert "s3cret" not in said
-    assert bus.last_error is not None
-    assert bus.last_error in said
 
 
 def test_other_arguments_are_said_clearly(rabbit: RabbitWorld, errors: queue.Queue[str]) -> None:
@@ -264,7 +243,6 @@ def test_missing_permission_is_said_clearly(rabbit: RabbitWorld, errors: queue.Q
     assert "set_permissions" in said[0]
     assert "404 NOT_FOUND" in said[1]
     assert "Fix: give the user permission to configure" in said[1]
-    assert bus.last_error is not None
     assert mailbox.links.empty()
 
 

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from orchestrator.cli.acts import RESOURCES
+from orchestrator.cli.acts import VERBS
 from orchestrator.saga import acts as saga_acts
 from orchestrator.web.api import acts as web_acts
 from tests.cli.kit import PLAN, Api, Escrow
 
+RESOURCES = {verb.name: verb.resource for verb in VERBS}
 CASES: list[tuple[str, list[str], dict[str, str]]] = [
     ("force", ["taking_payment"], {"to": "taking_payment"}),
     ("retry", [], {}),

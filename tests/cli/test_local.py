@@ -146,6 +146,18 @@ def test_doctor_says_what_is_missing(escrow: Escrow) -> None:
     assert "ESCROW_AMQP_URL" in escrow("doctor").stdout
 
 
+def test_doctor_says_in_one_line_that_the_database_is_away(escrow_with: With) -> None:
+    """The driver's text, of several lines, would tear the table, and stand where the fix belongs."""
+    escrow = escrow_with(Settings(database_url="postgresql+psycopg://escrow:pa55word@127.0.0.1:1/escrow"))
+
+    [database, _] = json.loads(escrow("doctor", "-o", "json").stdout)
+    assert (database["name"], database["ok"]) == ("database", False)
+    assert "Connection refused" in database["detail"]
+    assert database["fix"].startswith("see that it runs")
+    assert not {"\n", "\t"} & {*database["detail"], *database["fix"]}
+    assert "\\n" not in escrow("doctor").stdout
+
+
 def test_doctor_examines_what_is_set(escrow_with: With, tmp_path: Path) -> None:
     """An unmigrated database and a broker that is away would not be told apart from good ones."""
     url = f"sqlite:///{tmp_path}/escrow.db"

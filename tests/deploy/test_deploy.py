@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import importlib.util
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from orchestrator.bus.doctor import Rights, needed
@@ -50,8 +52,7 @@ def test_compose_starts_everything_in_order() -> None:
             "rabbitmq": {"condition": "service_healthy"},
             "migrate": {"condition": "service_completed_successfully"},
         }
-    for name in ("postgres", "rabbitmq", "serve", "worker"):
-        assert services_[name]["healthcheck"]["test"]
+    assert all(service["healthcheck"]["test"] for name, service in services_.items() if name != "migrate")
     assert all(set(one.get("depends_on", {})) <= set(services_) for one in services_.values())
 
 
@@ -81,6 +82,33 @@ def test_compose_runs_modules_that_exist() -> None:
     for name in PARTICIPANTS:
         assert compose()["services"][name]["entrypoint"] == ["python", "-m", f"participants.{name}"]
         assert importlib.util.find_spec(f"participants.{name}") is not None
+
+
+@pytest.mark.parametrize("participant", PARTICIPANTS)
+def test_a_participant_of_compose_can_be_asked_and_told(participant: str) -> None:
+    """Its door would be on a port that nobody knows: no health, and no drill."""
+    service = compose()["services"][participant]
+    port = service["environment"]["PARTICIPANT_HTTP_PORT"]
+
+    assert port != 0
+    assert service["environment"]["PARTICIPANT_URL"] == f"http://127.0.0.1:{port}"
+    assert f"http://127.0.0.1:{port}/healthz" in " ".join(service["healthcheck"]["test"])
+
+
+def test_the_settings_of_the_participants_are_all_told() -> None:
+    """`deploy/participants.env.example` would lack a setting, name one that is gone, or another default."""
+    text = (DEPLOY / "participants.env.example").read_text(encoding="utf-8")
+    told = dict(re.findall(r"(?m)^#([A-Z_]+)=(.*)$", text))
+    known: dict[str, set[object]] = {}
+    for name in PARTICIPANTS:
+        commands: Any = typer.main.get_command(importlib.import_module(f"participants.{name}").cli)
+        for option in (option for command in commands.commands.values() for option in command.params if option.envvar):
+            known.setdefault(option.envvar, set()).add(option.default)
+
+    assert set(told) == set(known)
+    for variable, defaults in known.items():
+        if len(defaults) == 1 and defaults != {None}:
+            assert [told[variable]] == [str(default) for default in defaults]
 
 
 def test_only_the_api_is_published_and_only_on_loopback() -> None:
@@ -149,12 +177,21 @@ def test_units_run_commands_and_settings_that_exist(path: Path) -> None:
     unit.read_string(path.read_text(encoding="utf-8"))
     service = unit["Service"]
 
-    program, *command = service["ExecStart"].split()
+    settings, [program, *command] = _split(service["ExecStart"])
     assert program == "/opt/escrow/bin/escrow"
     assert command[0] in {"serve", "worker", "db"}
+    assert set(settings) <= variables()
+    assert ("ESCROW_METRICS_ADDRESS" in settings) == (command[0] != "db"), "the file's would win, and two processes want one port"
     assert service["User"] == "escrow"
     assert service["NoNewPrivileges"] == "yes"
-    assert service.get("Environment", "ESCROW_URL=").split("=")[0] in variables()
+    assert "Environment" not in service, "what is in the file of EnvironmentFile= would win over it"
+
+
+def _split(command: str) -> tuple[list[str], list[str]]:
+    """The variables that `env` sets, and the command itself."""
+    words = command.removeprefix("/usr/bin/env ").split()
+    settings = [word for word in words if word.startswith("ESCROW_")]
+    return [word.partition("=")[0] for word in settings], words[len(settings) :]
 
 
 def test_the_image_is_one_and_not_root() -> None:

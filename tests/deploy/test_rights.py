@@ -224,7 +224,7 @@ def _connected(broker: RabbitServer) -> pika.BlockingConnection:
 def _events(process: Process, action: str) -> list[str]:
     """What a participant has logged under this action."""
     lines = [json.loads(line) for line in process.text().splitlines() if line.startswith("{")]
-    return [line["event"] for line in lines if line["action"] == action]
+    return [line["message"] for line in lines if line["action"] == action]
 
 
 def _participant(broker: RabbitServer, name: str, home: Path, *, amqp_url: str | None = None) -> Process:

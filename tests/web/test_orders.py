@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from orchestrator.app.sizes import COMMAND_DATA_BYTES_MAX
+from orchestrator.app.work import Work
+from orchestrator.contract import canonical
 from orchestrator.errors import StoreUnavailable
+from orchestrator.saga.inputs import DeadlineDue
 from orchestrator.web.api.models import HistoryPage, OrdersPage, OrderView
 from tests.web.kit import DATA, act, as_role, assert_problem, place
-from tests.web.world import World
+from tests.web.world import World, registration
 
 VIEWER = as_role("viewer")
 
@@ -36,12 +41,24 @@ def test_a_placed_order_is_201_with_where_it_is(api: TestClient) -> None:
     assert order["deadline_at"] == "2026-11-21T02:00:30.000000Z"
 
 
+def test_an_order_gets_the_version_that_the_latest_start_brought(api: TestClient, world: World) -> None:
+    """After a return to the old files, orders placed here would run on the version that was taken back (R30)."""
+    first = registration()
+    later = canonical.encode({**canonical.load(first.expanded), "version": 2})
+    world.store.register([replace(first, version=2, fingerprint="2", expanded=later)])
+    assert place(api, "order-2").json()["version"] == 2
+    world.store.register([first])
+    assert place(api, "order-3").json()["version"] == 1
+
+
 def test_equal_data_again_is_200_and_other_data_409(api: TestClient) -> None:
     """A repeat would open an order twice, or silently drop what it asks for."""
     place(api)
     assert place(api).status_code == 200
     other = post(api, {"definition": "order", "order_id": "order-1", "data": {**DATA, "amount_minor": 1}})
     assert_problem(other, 409, "conflict")
+    assert api.get("/v1/orders/order-1", headers=VIEWER).json()["seq"] == 2
+    assert api.get("/v1/quarantine", headers=VIEWER).json()["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -123,6 +140,15 @@ def test_a_refused_order_does_not_use_up_its_key(api: TestClient) -> None:
     assert post(api, {"definition": "order", "order_id": "ab", "data": DATA}, Idempotency_Key="k").status_code == 201
 
 
+def test_an_order_too_large_for_its_commands_is_422(api: TestClient, world: World) -> None:
+    """A participant would drop a command, and the order hang; or a caller that sends less would have to invent a new key."""
+    large = {"definition": "order", "order_id": "ab", "data": {**DATA, "lines": "x" * COMMAND_DATA_BYTES_MAX}}
+    problem = assert_problem(post(api, large, Idempotency_Key="k"), 422, "unprocessable")
+    assert f"at most {COMMAND_DATA_BYTES_MAX} are sent" in problem["detail"]
+    assert (world.queries.orders(), world.queries.quarantine()) == (([], None), ([], None))
+    assert post(api, {**large, "data": DATA}, Idempotency_Key="k").status_code == 201
+
+
 @pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "k\x7f"])
 def test_a_key_that_is_none_is_400(api: TestClient, key: str) -> None:
     """A key that cannot be stored whole would stand for other keys too."""
@@ -176,6 +202,21 @@ def test_the_list_filters_and_pages(api: TestClient, world: World) -> None:
     assert api.get("/v1/orders?overdue=true", headers=VIEWER).json()["items"] == []
     world.clock = world.clock.replace(minute=5)
     assert len(api.get("/v1/orders?overdue=true", headers=VIEWER).json()["items"]) == 4
+
+
+def test_the_list_finds_an_order_by_whom_it_waits_for_during_a_backoff_too(api: TestClient, world: World) -> None:
+    """An operator who asks what waits for a silent participant would see orders come and go with each attempt."""
+    place(api)
+    for name in ("reply:reserve_inventory.0.1", "retry:reserve_inventory.0.1"):
+        found = api.get("/v1/orders?waiting_on=inventory", headers=VIEWER).json()["items"]
+        assert [(order["order_id"], order["attempts"]) for order in found] == [("order-1", 1)]
+        deadline = world.queries.orders()[0][0].deadlines[name]
+        assert deadline.due_at is not None
+        world.clock = deadline.due_at
+        world.submit(Work(order_id="order-1", input=DeadlineDue(name=name, generation=deadline.generation)))
+    [order] = api.get("/v1/orders?waiting_on=inventory", headers=VIEWER).json()["items"]
+    assert order["attempts"] == 2
+    assert api.get("/v1/orders?waiting_on=operator", headers=VIEWER).json()["items"] == []
 
 
 def test_the_history_pages_and_tells_who_and_why(api: TestClient) -> None:

@@ -21,13 +21,12 @@ from orchestrator.saga.order import Order
 from orchestrator.store import audit, idempotency
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import make_engine
-from orchestrator.store.quarantine import fingerprint
 from orchestrator.store.queries import Queries
 from orchestrator.store.tables import audit as audit_table
 from orchestrator.store.tables import metadata
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
-from orchestrator.web.services import Services
+from orchestrator.web.services import Readiness, Services
 
 START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 ROLES = ("viewer", "client", "operator", "admin")
@@ -51,12 +50,13 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.clock = START
         self.checks = {"database": True, "broker": True}
+        self.needed = frozenset({"database"})
         self._ids = 0
         self._lock = threading.Lock()
         self.engine = make_engine(f"sqlite:///{directory}/escrow.db", clock=self.now)
         metadata.create_all(self.engine)
         self.store = SqlStore(self.engine, shard=0)
-        self.store.register([_registration()])
+        self.store.register([registration()])
         self.registry = Registry(self.store)
         self.queries = FailingQueries(self.engine)
         self.tokens = Tokens(self.engine)
@@ -82,7 +82,7 @@ class World:
             claim_key=partial(idempotency.claim, self.engine),
             audit=partial(audit.note, self.engine),
             metrics_text=lambda: b"escrow_orders 1\n",
-            readiness=lambda: self.checks,
+            readiness=lambda: Readiness(checks=self.checks, needed=self.needed),
             now=self.now,
             new_id=self.new_id,
         )
@@ -118,7 +118,6 @@ class World:
         """Put a message of order-1 into the quarantine."""
         message = Quarantined(
             quarantine_id=quarantine_id,
-            fingerprint=fingerprint("malformed", body),
             reason="malformed",
             detail="malformed: it cannot be read",
             source="payment",
@@ -134,7 +133,8 @@ class World:
             tx.write(Changes(quarantined=[message]))
 
 
-def _registration() -> Registration:
+def registration() -> Registration:
+    """The shipped definition."""
     read = definition.read(ORDER_YAML.read_text(encoding="utf-8"), str(ORDER_YAML))
     members = {name: value for name, value in asdict(read).items() if name in {"name", "version", "fingerprint"}}
     raw, expanded = canonical.encode(read.raw), canonical.encode(read.expanded)

@@ -91,7 +91,7 @@ MESSAGE = {**QUARANTINED, "content_type": "application/cloudevents+json", "heade
 REPLAY = {"quarantine_id": QUARANTINED["quarantine_id"], "verdict": "moved", "reason": None}
 HEALTH = {"status": "ok"}
 METRICS = 'escrow_orders{definition="order",state="completed",status="completed"} 3\n'
-READY = {"status": "ready", "checks": {"database": True}}
+READY = {"status": "ready", "checks": {"database": True, "broker": False, "ticking": True}}
 
 
 def problem(kind: Kind) -> dict[str, Any]:

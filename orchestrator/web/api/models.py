@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.contract.ids import NAME_PATTERN
 from orchestrator.saga.decision import Kind, Verdict
 from orchestrator.saga.inputs import ActName
-from orchestrator.saga.order import Cause, Status
+from orchestrator.saga.order import CAUSES, Cause, Status
 from orchestrator.web.params import OrderId, TimeText
 
 REASON_CHARS_MAX = 500
@@ -106,7 +106,10 @@ class OrderView(BaseModel):
     waiting_on: list[WaitView]
     deadline_at: str | None
     attempts: int
-    cause: Cause | None
+    cause: Cause | None = Field(
+        description="Why the order left the straight path; null while it did not. "
+        + " ".join(f"`{code}`: {meaning}" for code, meaning in CAUSES.items())
+    )
     opened_at: str
     updated_at: str
     allowed_acts: list[ActName]
@@ -238,7 +241,7 @@ class HealthView(BaseModel):
 
 
 class ReadyView(BaseModel):
-    """Whether requests can be taken."""
+    """Whether requests can be taken, and what was looked at."""
 
     status: Literal["ready"]
     checks: dict[str, bool]

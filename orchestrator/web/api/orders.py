@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
@@ -55,8 +55,11 @@ def place(
     stored before the order is placed, and is kept for days: whoever never saw the answer asks again, and gets the order of the first time.
     """
     wish = params.parse(models.PlaceOrder, body)
-    data_key = services.registry.latest(wish.definition).key
+    rulebook = services.registry.latest(wish.definition)
+    data_key = rulebook.key
     order_id = _order_id(wish, data_key) or services.new_id()
+    # Before the key is claimed: what is refused for its data can be corrected under the same key.
+    operate.refuse_oversized(rulebook, order_id, {**wish.data, data_key: order_id}, services.now())
     if key is not None:
         order_id = _claim(services, caller, key, body, order_id)
     data = {**wish.data, data_key: order_id}
@@ -77,8 +80,8 @@ def list_orders(
     services: With,
     state: NameFilter = None,
     status: Annotated[Status | None, Query()] = None,
-    waiting_on: Annotated[NameFilter, Query(description="A participant.")] = None,
-    overdue: Annotated[Literal["true"] | None, Query(description="Only orders whose deadline has passed.")] = None,
+    waiting_on: Annotated[NameFilter, Query(description="A participant, or `operator`: orders that wait for it, among others.")] = None,
+    overdue: Annotated[params.OnlyTrue | None, Query(description="Only orders whose deadline has passed.")] = None,
     definition: NameFilter = None,
     cursor: Cursor = None,
     limit: Limit = params.LIMIT_DEFAULT,

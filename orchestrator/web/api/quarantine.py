@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from orchestrator.app import operate
 from orchestrator.errors import NotFound
+from orchestrator.store.quarantine import QuarantineRow
 from orchestrator.web import params, views
 from orchestrator.web.api import examples, models
 from orchestrator.web.api.describe import JsonResponse, operation
@@ -23,7 +25,19 @@ DISCARDER = Needs(role="operator", act="discard")
 Viewer = Annotated[Caller, Depends(VIEWER)]
 With = Annotated[Services, Depends(services_of)]
 Body = Annotated[dict[str, Any], Depends(params.json_body)]
-_BODY_EXAMPLE = {"reason": "Ticket 4711: the participant is corrected"}
+
+
+def _resolution(guard: Needs, *, summary: str, answers: type[BaseModel], example: Any) -> dict[str, Any]:
+    """What the routes say that resolve a message: each takes a reason."""
+    return operation(
+        guard,
+        summary=summary,
+        answers=answers,
+        example=example,
+        problems=("not_found", "conflict"),
+        body=models.ReasonBody,
+        body_example={"reason": "Ticket 4711: the participant is corrected"},
+    )
 
 
 @router.get(
@@ -56,23 +70,12 @@ def list_quarantine(
 )
 def show(caller: Viewer, services: With, quarantine_id: RowIdPath) -> Response:
     """With its headers and body, for operators."""
-    row = services.queries.quarantined(quarantine_id)
-    if row is None:
-        raise NotFound(f"There is no quarantined message {quarantine_id}.")
-    return JsonResponse(views.quarantine_view(row, caller, whole=True))
+    return JsonResponse(views.quarantine_view(_find(services, quarantine_id), caller, whole=True))
 
 
 @router.post(
     "/v1/admin/quarantine/{quarantine_id}/replays",
-    **operation(
-        REPLAYER,
-        summary="Replay a quarantined message",
-        answers=models.ReplayView,
-        example=examples.REPLAY,
-        problems=("not_found", "conflict"),
-        body=models.ReasonBody,
-        body_example=_BODY_EXAMPLE,
-    ),
+    **_resolution(REPLAYER, summary="Replay a quarantined message", answers=models.ReplayView, example=examples.REPLAY),
 )
 def replay(caller: Annotated[Caller, Depends(REPLAYER)], services: With, quarantine_id: RowIdPath, body: Body) -> Response:
     """Through the line, with its original id: it cannot be applied twice."""
@@ -84,22 +87,18 @@ def replay(caller: Annotated[Caller, Depends(REPLAYER)], services: With, quarant
 
 @router.post(
     "/v1/admin/quarantine/{quarantine_id}/discards",
-    **operation(
-        DISCARDER,
-        summary="Discard a quarantined message",
-        answers=models.QuarantineView,
-        example=examples.QUARANTINED,
-        problems=("not_found", "conflict"),
-        body=models.ReasonBody,
-        body_example=_BODY_EXAMPLE,
-    ),
+    **_resolution(DISCARDER, summary="Discard a quarantined message", answers=models.QuarantineView, example=examples.QUARANTINED),
 )
 def discard(caller: Annotated[Caller, Depends(DISCARDER)], services: With, quarantine_id: RowIdPath, body: Body) -> Response:
     """It is kept, marked as discarded, and no longer counted."""
     reason = params.parse(models.ReasonBody, body).reason
     operate.discard(services.gateway, quarantine_id, actor=caller.name, reason=reason)
     audit_done(services, caller, "discard", f"{quarantine_id}: {reason}")
+    return JsonResponse(views.quarantine_view(_find(services, quarantine_id), caller))
+
+
+def _find(services: Services, quarantine_id: str) -> QuarantineRow:
     row = services.queries.quarantined(quarantine_id)
     if row is None:
         raise NotFound(f"There is no quarantined message {quarantine_id}.")
-    return JsonResponse(views.quarantine_view(row, caller))
+    return row
