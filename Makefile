@@ -11,7 +11,7 @@ ARGS ?=
 N ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast check format bench lock clean
+.PHONY: help setup demo test fast golden check format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ test: $(READY)  ## run every test, against a real PostgreSQL and a real RabbitMQ
 
 fast: $(READY)  ## run the quick tests, offline
 	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)
+
+golden: $(READY)  ## see that recorded orders fold and decide as they did (part of make test)
+	$(BIN)/python -m pytest tests/golden $(ARGS)
 
 check: $(READY)  ## lint, format, types, import rules
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""`escrow definition`: check and draw definition files. Needs no database and no broker."""
+"""`escrow definition`: check, draw and test definition files. Needs no database and no broker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli import scenarios
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.files import STDIN, read_text
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
@@ -15,7 +16,7 @@ from orchestrator.errors import DefinitionError, Finding
 if TYPE_CHECKING:
     from orchestrator.saga.definition import Definition
 
-app = typer.Typer(no_args_is_help=True, help="Check and draw definition files.")
+app = typer.Typer(no_args_is_help=True, help="Check, draw and test definition files.")
 
 
 @app.command()
@@ -58,6 +59,9 @@ def graph(
         print_json({"definition": definition.name, "version": definition.version, "mermaid": drawing})
     else:
         print_text(drawing)
+
+
+app.command("test")(scenarios.command)
 
 
 def _check(file: str) -> dict[str, Any]:

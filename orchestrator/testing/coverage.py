@@ -1,0 +1,72 @@
+"""What scenarios have tried of a definition: how many saw each step done, refused, silent and undone, and which never did.
+
+Branches and guards come in here as further rows, when a definition can have them: each guard seen true, and seen false.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.saga.inputs import DeadlineDue
+from orchestrator.saga.rulebook import Rulebook, StepRule
+from orchestrator.testing.harness import Harness, Turn
+
+#: What can become of a step.
+OUTCOMES: Final = ("done", "refused", "silent", "undone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCoverage:
+    """One step of one definition. A number says in how many scenarios; None: it cannot happen to this step."""
+
+    definition: str
+    version: int
+    step: str
+    done: int | None
+    refused: int | None
+    silent: int | None
+    undone: int | None
+
+    @property
+    def never(self) -> list[str]:
+        """What can happen, and did in no scenario."""
+        return [outcome for outcome in OUTCOMES if getattr(self, outcome) == 0]
+
+
+def coverage(harnesses: Iterable[Harness]) -> list[StepCoverage]:
+    """A line for each step of each definition that was played, in the order first met."""
+    seen: dict[tuple[str, int], Counter[tuple[str, str]]] = {}
+    rulebooks: dict[tuple[str, int], Rulebook] = {}
+    for harness in harnesses:
+        key = harness.rulebook.name, harness.rulebook.version
+        rulebooks[key] = harness.rulebook
+        seen.setdefault(key, Counter()).update({fact for turn in harness.turns for fact in _facts(turn)})
+    return [_line(rulebook, step, seen[key]) for key, rulebook in rulebooks.items() for step in rulebook.steps]
+
+
+def _facts(turn: Turn) -> Iterator[tuple[str, str]]:
+    order = turn.decision.order
+    if order is None:
+        return
+    for ask in order.asks.values():
+        yield ask.step, ask.forward
+        yield ask.step, ask.undo
+    if isinstance(turn.input, DeadlineDue):
+        what, _, key = turn.input.name.partition(":")
+        if what == "reply" and key in order.asks and turn.decision.verdict == "moved":
+            yield order.asks[key].step, "silent"
+
+
+def _line(rulebook: Rulebook, step: StepRule, seen: Counter[tuple[str, str]]) -> StepCoverage:
+    return StepCoverage(
+        definition=rulebook.name,
+        version=rulebook.version,
+        step=step.name,
+        done=seen[step.name, "done"],
+        refused=seen[step.name, "refused"] if step.refused_on else None,
+        silent=seen[step.name, "silent"],
+        undone=seen[step.name, "undone"] if step.undo is not None else None,
+    )
