@@ -47,13 +47,13 @@ class Played:
         self.arrived: list[tuple[str, str, int | None]] = []
         self.topology = Topology(namespace)
 
-    def asked(self, name: str, order_id: str, *, attempt: int | None = None, timeout_s: float = 15) -> Envelope:
-        """The next command of this name for this order, taken off its queue; `attempt`: that sending, and copies before it are dropped."""
+    def asked(self, name: str, order_id: str, *, attempt: int | None = None, epoch: int | None = None, timeout_s: float = 15) -> Envelope:
+        """The next command of this name for this order, taken off its queue; `attempt`, `epoch`: that one, others before it are dropped."""
 
         def look() -> Envelope:
             for command in self.commands(name, order_id):
                 self._kept[name].remove(command)
-                if attempt is None or command.attempt == attempt:
+                if attempt in {None, command.attempt} and epoch in {None, command.epoch}:
                     return command
             raise AssertionError("it has not come")
 

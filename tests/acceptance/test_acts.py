@@ -33,12 +33,14 @@ def test_force_back_over_a_done_step_undoes_it_and_asks_anew(escrow: Installatio
     assert escrow.act(order_id, "transitions", to="reserving_inventory").status_code == 200
     release = escrow.played.asked("ReleaseInventory", order_id)
     refund = escrow.played.asked("RefundPayment", order_id)
-    again = escrow.played.asked("ReserveInventory", order_id)
+    again = escrow.played.asked("ReserveInventory", order_id, epoch=1)
     assert again.commandid != release.undoes
     assert refund.undoes == payment.commandid
     for command in (release, refund, again):
         escrow.played.reply(command)
-    escrow.play_through(order_id, "TakePayment", "EmailInvoice")
+    # Who forces sends again what lies unforgotten in the outbox: a copy of the first TakePayment may come before the second (R17).
+    escrow.played.reply(escrow.played.asked("TakePayment", order_id, epoch=1))
+    escrow.play_through(order_id, "EmailInvoice")
     escrow.wait(order_id, "completed")
 
 
