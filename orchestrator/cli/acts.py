@@ -27,7 +27,7 @@ from orchestrator.cli.output import (
 )
 from orchestrator.cli.session import Session, session_of
 from orchestrator.errors import RequestError
-from orchestrator.saga.definition import parse_duration
+from orchestrator.saga.language import parse_duration
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why: it stands in the order's history.")]

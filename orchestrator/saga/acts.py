@@ -6,13 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
-from orchestrator.saga.asking import ask_step, by_generation, give_up, go_on, lift_hold, rearm, send, take_end
+from orchestrator.saga.asking import ask_stage, ask_step, by_generation, give_up, go_on, lift_hold, next_rank, rearm, send, take_end
 from orchestrator.saga.decision import Decision
-from orchestrator.saga.definition import DURATION_MS_MAX
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.inputs import ActName, OperatorAct
+from orchestrator.saga.language import DURATION_MS_MAX
 from orchestrator.saga.order import Ask, Order
-from orchestrator.saga.rulebook import Rulebook, StepRule, undoing
+from orchestrator.saga.rulebook import Rulebook, Stage, undoing
 from orchestrator.saga.undoing import enter_undo, finish_undo, go_on_back, leave_standing, send_undo, undo_at_once
 
 #: How long a hold lasts when nobody says.
@@ -67,7 +67,7 @@ def _force(draft: Draft, act: OperatorAct) -> None:
     target, to = _force_target(draft, act)
     if draft.direction == "ended" and not act.is_admin:
         raise ActRefused("forbidden", "The order has ended: only an admin may force it.")
-    index = target.index if target is not None else len(draft.rulebook.steps)
+    index = target.index if target is not None else len(draft.rulebook.stages)
     pivot = draft.rulebook.pivot_index
     if pivot is not None and index <= pivot and draft.pivot_passed and not _pivot_was_refused(draft, pivot):
         raise ActRefused("conflict", "The pivot was asked: there is no way back across it.")
@@ -93,15 +93,15 @@ def _force(draft: Draft, act: OperatorAct) -> None:
         return
     if not draft.pivot_passed:
         draft.arm("patience", draft.rulebook.patience_ms)
-    ask_step(draft, target)
+    ask_stage(draft, target)
 
 
-def _force_target(draft: Draft, act: OperatorAct) -> tuple[StepRule | None, str]:
+def _force_target(draft: Draft, act: OperatorAct) -> tuple[Stage | None, str]:
     to = str(act.arguments.get("to"))
     target = draft.rulebook.by_state.get(to)
     if target is not None or to == "completed":
         return target, to
-    backward = {"compensated", "failed", "abandoned", *(undoing(step.name) for step in draft.rulebook.steps)}
+    backward = {"compensated", "failed", "abandoned", *(undoing(stage.name) for stage in draft.rulebook.stages)}
     if to in backward:
         raise ActRefused("conflict", f"{to} is no target of a force: undo with abort, or give up with abandon.")
     states = ", ".join([*draft.rulebook.by_state, "completed"])
@@ -110,7 +110,7 @@ def _force_target(draft: Draft, act: OperatorAct) -> tuple[StepRule | None, str]
 
 def _pivot_was_refused(draft: Draft, pivot: int) -> bool:
     """Whether every asking of the pivot was refused, so it did not happen; an operator may have gone past it before the refusal came."""
-    asks = [ask for ask in draft.asks.values() if ask.step == draft.rulebook.steps[pivot].name]
+    asks = [ask for ask in draft.asks.values() if draft.rulebook.by_name[ask.step].index == pivot]
     return bool(asks) and all(ask.forward == "refused" for ask in asks)
 
 
@@ -127,34 +127,37 @@ def _refuse_to_pass_undone(draft: Draft, index: int) -> None:
 def _skip_idle(draft: Draft, index: int) -> None:
     """Steps before the target that were never asked are recorded as passed over."""
     asked = {ask.step for ask in draft.asks.values()}
-    for step in draft.rulebook.steps[:index]:
-        if step.name not in asked:
-            ask = Ask(
-                step=step.name,
-                participant=step.participant,
-                epoch=draft.epoch,
-                round=1,
-                position=len(draft.asks),
-                command_id="",
-                forward="skipped",
-                since=draft.now,
-            )
-            draft.asks[ask.key] = ask
+    for stage in draft.rulebook.stages[:index]:
+        rank = next_rank(draft)
+        for step in stage.steps:
+            if step.name not in asked:
+                ask = Ask(
+                    step=step.name,
+                    participant=step.participant,
+                    epoch=draft.epoch,
+                    round=1,
+                    position=len(draft.asks),
+                    rank=rank,
+                    command_id="",
+                    forward="skipped",
+                    since=draft.now,
+                )
+                draft.asks[ask.key] = ask
 
 
 def _retry(draft: Draft, _act: OperatorAct) -> None:
     """Send what is open now, its limits counted anew; a refused ask after the pivot as a new round."""
-    ask = _open_ask(draft)
-    if ask is None and not any(ask.undo_is_open for ask in draft.asks.values()):
+    asks = [ask for ask in draft.asks.values() if ask.is_open]
+    if not asks and not any(ask.undo_is_open for ask in draft.asks.values()):
         raise ActRefused("conflict", "Nothing is asked at the moment.")
-    if ask is not None:
+    for ask in asks:
         step = draft.rulebook.by_name[ask.step]
         draft.disarm("alert")
         reset = draft.change(ask, attempts_base=ask.attempts, alarm=False)
         if ask.forward == "asked":
             send(draft, step, reset)
         else:
-            ask_step(draft, step)
+            ask_step(draft, step, ask.rank)
     for open_undo in [ask for ask in draft.asks.values() if ask.undo_is_open]:
         step = draft.rulebook.by_name[open_undo.step]
         if step.undo is not None:
@@ -197,8 +200,8 @@ def _release(draft: Draft, _act: OperatorAct) -> None:
 def _skip(draft: Draft, act: OperatorAct) -> None:
     """Go on without an answer: forward past the step, or back past its undo, which is recorded as left standing."""
     name = _step_argument(draft, act)
-    ask = _open_ask(draft)
-    if ask is not None and ask.step == name:
+    ask = next((ask for ask in draft.asks.values() if ask.is_open and ask.step == name), None)
+    if ask is not None:
         give_up(draft, ask)
         draft.cause = "skipped"
         go_on(draft, draft.rulebook.by_name[name])
@@ -239,11 +242,6 @@ def _abandon(draft: Draft, act: OperatorAct) -> None:
     draft.cause = "abandoned"
     draft.move("abandon")
     take_end(draft)
-
-
-def _open_ask(draft: Draft) -> Ask | None:
-    """The ask the order waits for on its way forward: sent and unanswered, or refused after the pivot."""
-    return next((ask for ask in draft.asks.values() if ask.is_open), None)
 
 
 def _open_undos(draft: Draft, step: str, verb: str) -> list[Ask]:

@@ -9,28 +9,41 @@ from orchestrator.contract import command_id, undo_id
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.order import Ask, Deadline
-from orchestrator.saga.rulebook import StepRule
+from orchestrator.saga.rulebook import Stage, StepRule
 
 
-def ask_step(draft: Draft, step: StepRule) -> None:
-    """Ask a step for the first time in a new round. Asking the pivot passes it: no patience, no way back (R12)."""
-    last = _current_ask(draft, step)
-    ask_round = last.round + 1 if last is not None else 1
+def ask_stage(draft: Draft, stage: Stage) -> None:
+    """Ask every step of a stage, side by side. Asking the pivot passes it: no patience, no way back (R12)."""
+    if stage.pivot:
+        draft.pivot_passed = True
+        draft.disarm("patience")
+    rank = next_rank(draft)
+    for step in stage.steps:
+        ask_step(draft, step, rank)
+
+
+def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
+    """Ask a step for the first time in a new round."""
+    rounds = [ask.round for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
+    ask_round = max(rounds, default=0) + 1
     ask = Ask(
         step=step.name,
         participant=step.participant,
         epoch=draft.epoch,
         round=ask_round,
         position=len(draft.asks),
+        rank=rank,
         command_id=command_id(draft.before.order_id, draft.epoch, step.name, ask_round),
         body_seq=draft.seq,
         since=draft.now,
     )
     draft.asks[ask.key] = ask
-    if step.pivot:
-        draft.pivot_passed = True
-        draft.disarm("patience")
     send(draft, step, ask, data=body(draft, step.fields))
+
+
+def next_rank(draft: Draft) -> int:
+    """The rank of what is asked next."""
+    return 1 + max((ask.rank for ask in draft.asks.values()), default=-1)
 
 
 def send(draft: Draft, step: StepRule, ask: Ask, *, data: Mapping[str, Any] | None = None, again: bool = False) -> None:
@@ -78,12 +91,17 @@ def give_up(draft: Draft, ask: Ask) -> Ask:
 
 
 def go_on(draft: Draft, step: StepRule) -> None:
-    """Leave a step behind: ask the next one, or complete the order."""
-    draft.disarm("alert")
-    draft.move(f"done:{step.name}")
-    following = draft.rulebook.after(step)
+    """Leave a step behind. With the last one open of its stage the order goes on: to the next stage, or to its end."""
+    stage = draft.rulebook.stage_of(step)
+    beside = [ask for ask in draft.asks.values() if ask.is_open]
+    if not any(ask.alarm and ask.forward != "asked" for ask in beside):
+        draft.disarm("alert")
+    if beside:
+        return
+    draft.move(f"done:{stage.name}")
+    following = draft.rulebook.after(stage)
     if following is not None:
-        ask_step(draft, following)
+        ask_stage(draft, following)
     else:
         take_end(draft)
 
@@ -134,9 +152,3 @@ def find_ask(draft: Draft, commandid: str) -> tuple[Ask, bool] | None:
         if ask.undo_attempts and undo_id(ask.command_id) == commandid:
             return ask, True
     return None
-
-
-def _current_ask(draft: Draft, step: StepRule) -> Ask | None:
-    """The latest ask of a step in the present epoch."""
-    asks = [ask for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
-    return max(asks, key=lambda ask: ask.round, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical
-from orchestrator.saga.asking import ask_step, find_ask, go_on, stop_waiting
+from orchestrator.saga.asking import ask_stage, find_ask, go_on, stop_waiting
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft, blank_order
 from orchestrator.saga.inputs import Message
@@ -81,7 +81,7 @@ def _open(rulebook: Rulebook, message: Message, now: datetime) -> Decision:
     draft = Draft(rulebook, blank_order(rulebook, envelope.subject, envelope.data, now), now)
     draft.move("open")
     draft.arm("patience", rulebook.patience_ms)
-    ask_step(draft, rulebook.steps[0])
+    ask_stage(draft, rulebook.stages[0])
     return draft.finish(message, "moved", kind="message", name=envelope.type)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from orchestrator.contract.canonical import format_time, parse_time
 
@@ -33,6 +33,9 @@ CAUSES: dict[Cause, str] = {
     "abandoned": "An admin gave the order up.",
 }
 
+#: Whom an order waits for when no participant can bring it on.
+OPERATOR: Final = "operator"
+
 ENDS = frozenset({"completed", "compensated", "failed", "abandoned"})
 
 
@@ -46,8 +49,10 @@ class Ask:
     epoch: int
     #: Counts from 1 the times the step is asked in the epoch.
     round: int
-    #: Place in the order of asking, from 0: undoing goes the other way.
+    #: Place in the order of asking, from 0.
     position: int
+    #: What was asked side by side has the same, from 0: undoing goes from the last to the first.
+    rank: int
     command_id: str
     #: `asked`: sent, no answer yet. `unknown`: silent to the end, so possibly done. `skipped`: an operator went past it unasked.
     forward: Forward = "asked"

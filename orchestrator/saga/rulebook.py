@@ -38,8 +38,10 @@ class UndoRule:
 class StepRule:
     """One step of the saga."""
 
+    #: Of its stage.
     index: int
     name: str
+    #: The order's state while it waits for this step.
     state: str
     participant: str
     command: str
@@ -52,6 +54,28 @@ class StepRule:
     pivot: bool
     harmless: bool
     undo: UndoRule | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A place on the way forward: its steps are asked side by side, and it is left when all of them are done. Mostly it has one."""
+
+    #: Place on the way, from 0.
+    index: int
+    #: The step's name, or the block's.
+    name: str
+    state: str
+    steps: tuple[StepRule, ...]
+
+    @property
+    def pivot(self) -> bool:
+        """Whether its step is the point of no return."""
+        return any(step.pivot for step in self.steps)
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether any of its steps has an undo."""
+        return any(step.undo is not None for step in self.steps)
 
 
 class _Cursor:
@@ -76,10 +100,11 @@ class Rulebook:
         self.patience_ms: int = document["patience_ms"]
         self.abort_on = frozenset(document["abort_on"])
         self.announce: Mapping[str, str] = document["announce"]
-        self.steps = tuple(_step_rule(index, step) for index, step in enumerate(document["steps"]))
+        self.stages = _stages(document)
+        self.steps = tuple(step for stage in self.stages for step in stage.steps)
         self.by_name = {step.name: step for step in self.steps}
-        self.by_state = {step.state: step for step in self.steps}
-        self.pivot_index = next((step.index for step in self.steps if step.pivot), None)
+        self.by_state = {stage.state: stage for stage in self.stages}
+        self.pivot_index = next((stage.index for stage in self.stages if stage.pivot), None)
         self.answers = frozenset(
             {step.done_on for step in self.steps}
             | {name for step in self.steps for name in step.refused_on}
@@ -88,7 +113,7 @@ class Rulebook:
         )
         self.event_types = self.answers | self.abort_on | {self.opens_on}
         self.participants = frozenset(step.participant for step in self.steps)
-        self.machine = _build_machine(self.steps)
+        self.machine = _build_machine(self.stages)
         #: (state, trigger) → where the machine went.
         self._moves: dict[tuple[str, str], str | None] = {}
 
@@ -108,32 +133,36 @@ class Rulebook:
             return None
         return cursor.state if moved else None
 
-    def after(self, step: StepRule) -> StepRule | None:
-        """The step that follows, or None at the end."""
-        return self.steps[step.index + 1] if step.index + 1 < len(self.steps) else None
+    def stage_of(self, step: StepRule) -> Stage:
+        """The stage that asks a step."""
+        return self.stages[step.index]
+
+    def after(self, stage: Stage) -> Stage | None:
+        """The stage that follows, or None at the end."""
+        return self.stages[stage.index + 1] if stage.index + 1 < len(self.stages) else None
 
     def is_past_pivot(self, step: StepRule) -> bool:
         """Whether the step comes after the pivot: no way back, and no limit of attempts."""
         return self.pivot_index is not None and step.index > self.pivot_index
 
 
-def undoing(step: str) -> str:
-    """The state while a step is undone."""
-    return f"undoing_{step}"
+def undoing(stage: str) -> str:
+    """The state while a stage is undone."""
+    return f"undoing_{stage}"
 
 
-def _build_machine(steps: tuple[StepRule, ...]) -> Machine:
-    forward = [step.state for step in steps]
-    backward = [undoing(step.name) for step in steps if step.undo]
+def _build_machine(stages: tuple[Stage, ...]) -> Machine:
+    forward = [stage.state for stage in stages]
+    backward = [undoing(stage.name) for stage in stages if stage.can_be_undone]
     ends = ["completed", "compensated", "abandoned"]
     living = [*forward, *backward]
     anywhere = [*living, *ends]
     table: list[dict[str, Any]] = [{"trigger": "open", "source": NEW, "dest": forward[0]}]
-    for step, following in zip(steps, [*forward[1:], "completed"], strict=True):
-        table.append({"trigger": f"done:{step.name}", "source": step.state, "dest": following})
-        table.append({"trigger": f"force:{step.state}", "source": anywhere, "dest": step.state})
-        if step.undo:
-            table.append({"trigger": f"undo:{step.name}", "source": living, "dest": undoing(step.name)})
+    for stage, following in zip(stages, [*forward[1:], "completed"], strict=True):
+        table.append({"trigger": f"done:{stage.name}", "source": stage.state, "dest": following})
+        table.append({"trigger": f"force:{stage.state}", "source": anywhere, "dest": stage.state})
+        if stage.can_be_undone:
+            table.append({"trigger": f"undo:{stage.name}", "source": living, "dest": undoing(stage.name)})
     table.append({"trigger": "force:completed", "source": anywhere, "dest": "completed"})
     table.append({"trigger": "compensated", "source": living, "dest": "compensated"})
     table.append({"trigger": "abandon", "source": anywhere, "dest": "abandoned"})
@@ -148,12 +177,25 @@ def _build_machine(steps: tuple[StepRule, ...]) -> Machine:
     )
 
 
-def _step_rule(index: int, step: Mapping[str, Any]) -> StepRule:
+def _stages(document: Mapping[str, Any]) -> tuple[Stage, ...]:
+    steps = {step["step"]: step for step in document["steps"]}
+    return tuple(
+        Stage(
+            index=index,
+            name=stage["stage"],
+            state=stage["state"],
+            steps=tuple(_step_rule(index, stage["state"], steps[name]) for name in stage["steps"]),
+        )
+        for index, stage in enumerate(document["stages"])
+    )
+
+
+def _step_rule(index: int, state: str, step: Mapping[str, Any]) -> StepRule:
     undo = step["undo"]
     return StepRule(
         index=index,
         name=step["step"],
-        state=step["state"],
+        state=state,
         participant=step["participant"],
         command=step["command"],
         fields=_fields(step["with"]),

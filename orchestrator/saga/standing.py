@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from orchestrator.saga.acts import moments
-from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.order import OPERATOR, Ask, Order
 from orchestrator.saga.rulebook import Rulebook
-
-#: Whom an order waits for when no participant can bring it on.
-OPERATOR: Final = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,15 +22,18 @@ def enter_undo(draft: Draft, cause: Cause) -> None:
 
 
 def undo_next(draft: Draft) -> None:
-    """Send the undo whose turn it is, or wait for the open one that holds it back; with none left the order is compensated."""
-    for ask in sorted(draft.asks.values(), key=lambda ask: -ask.position):
-        step = draft.rulebook.by_name[ask.step]
-        if ask.undo_is_open:
-            draft.move(f"undo:{ask.step}")
-            return
-        if ask.undo == "none" and ask.possibly_done and step.undo is not None:
-            send_undo(draft, step, step.undo, ask)
-            draft.move(f"undo:{ask.step}")
+    """Send the undos whose turn it is, or wait for those that hold them back; with none left the order is compensated.
+
+    What was asked side by side is undone side by side.
+    """
+    for rank in sorted({ask.rank for ask in draft.asks.values()}, reverse=True):
+        beside = [ask for ask in draft.asks.values() if ask.rank == rank]
+        due = [(ask, undo) for ask in beside if ask.undo == "none" and ask.possibly_done and (undo := _undo_of(draft, ask)) is not None]
+        for ask, undo in due:
+            send_undo(draft, draft.rulebook.by_name[ask.step], undo, ask)
+        if due or any(ask.undo_is_open for ask in beside):
+            stage = draft.rulebook.stage_of(draft.rulebook.by_name[beside[0].step])
+            draft.move(f"undo:{stage.name}")
             return
     draft.move("compensated")
     take_end(draft)
@@ -108,3 +111,7 @@ def go_on_back(draft: Draft) -> None:
         undo_next(draft)
     else:
         settle(draft)
+
+
+def _undo_of(draft: Draft, ask: Ask) -> UndoRule | None:
+    return draft.rulebook.by_name[ask.step].undo

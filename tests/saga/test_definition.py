@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError
-from orchestrator.saga.definition import parse_duration, read
+from orchestrator.saga.definition import read
+from orchestrator.saga.language import parse_duration
 from tests.saga.world import ORDER_TEXT
 
 #: Line numbers below count from the first line of this text.
@@ -108,7 +109,8 @@ def test_all_defaults_are_written_out() -> None:
     """Else a later default changes orders that are registered (R30)."""
     expanded = read(TEXT, "small.yaml").expanded
     step = expanded["steps"][0]
-    assert (step["state"], step["with"], step["refused_on"], step["pivot"], step["harmless"]) == ("one", None, [], False, False)
+    assert expanded["stages"] == [{"stage": "one", "state": "one", "steps": ["one"]}]
+    assert (step["with"], step["refused_on"], step["pivot"], step["harmless"]) == (None, [], False, False)
     assert step["retry"] == {"attempts": 3, "first_ms": 1_000, "factor": 2.0, "max_ms": 60_000, "stuck_after": None}
     assert step["undo"]["retry"] == {"attempts": None, "first_ms": 5_000, "factor": 2.0, "max_ms": 300_000, "stuck_after": 5}
     assert (expanded["patience_ms"], expanded["abort_on"], expanded["announce"]) == (300_000, [], {})

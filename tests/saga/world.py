@@ -114,6 +114,73 @@ steps:
     retry: {stuck_after: 1}
 """)
 
+#: Steps side by side: before the pivot with undos, one of them harmless; after it without.
+TRIP_RULES = compiled("""
+definition: trip
+version: 1
+opens_on: TripPlaced
+key: order_id
+patience: 10m
+abort_on: [TripCancelled]
+steps:
+  - step: quote
+    ask: desk
+    command: Quote
+    done_on: Quoted
+    deadline: 10s
+    undo: {command: Unquote, done_on: Unquoted, deadline: 10s}
+  - parallel: book
+    state: booking
+    steps:
+      - step: room
+        ask: hotel
+        command: BookRoom
+        done_on: RoomBooked
+        refused_on: RoomRefused
+        deadline: 10s
+        retry: {attempts: 1}
+        undo: {command: CancelRoom, done_on: RoomCancelled, deadline: 10s, retry: {stuck_after: 1}}
+      - step: flight
+        ask: airline
+        command: BookFlight
+        done_on: FlightBooked
+        refused_on: FlightRefused
+        deadline: 20s
+        retry: {attempts: 2, first: 1s}
+        undo: {command: CancelFlight, done_on: FlightCancelled, deadline: 10s, retry: {stuck_after: 1}}
+      - step: weather
+        ask: station
+        command: LookUp
+        done_on: LookedUp
+        deadline: 5s
+        retry: {attempts: 1}
+        harmless: true
+  - step: pay
+    ask: bank
+    command: Pay
+    done_on: Paid
+    refused_on: Declined
+    deadline: 10s
+    pivot: true
+  - parallel: tell
+    steps:
+      - step: mail
+        ask: post
+        command: Mail
+        done_on: Mailed
+        refused_on: MailRefused
+        deadline: 10s
+        retry: {stuck_after: 1}
+      - step: call
+        ask: phone
+        command: Call
+        done_on: Called
+        refused_on: CallRefused
+        deadline: 10s
+        retry: {stuck_after: 1}
+announce: {completed: TripBooked, compensated: TripOff}
+""")
+
 
 class Story:
     """One order's life: the order as it is, its journal, every decision, and a virtual clock."""

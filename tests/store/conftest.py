@@ -87,6 +87,7 @@ class World:
             epoch=0,
             round=1,
             position=0,
+            rank=0,
             command_id=f"command-of-{order_id}",
             attempts=2,
             body_seq=1,
