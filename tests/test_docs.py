@@ -23,7 +23,7 @@ from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.decision import Verdict
 from orchestrator.saga.definition import FILE_BYTES_MAX
 from orchestrator.saga.expand import expand
-from orchestrator.saga.language import Document, Parallel, Retry, Step, Undo
+from orchestrator.saga.language import Choose, Document, Parallel, Repeat, Retry, Step, Undo
 from orchestrator.saga.order import CAUSES, Status
 from orchestrator.web import params
 from orchestrator.web.api.acts import ACTS
@@ -147,7 +147,15 @@ def test_the_rights_are_those_that_the_doctor_asks_for() -> None:
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("## The definition", Document), ("## A step", Step), ("## Steps side by side", Parallel), ("## Undo", Undo), ("## Retry", Retry)],
+    [
+        ("## The definition", Document),
+        ("## A step", Step),
+        ("## Steps side by side", Parallel),
+        ("## Branches", Choose),
+        ("## Loops", Repeat),
+        ("## Undo", Undo),
+        ("## Retry", Retry),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_the_keys_of_a_definition_are_those_of_the_code(section: str, model: type[BaseModel]) -> None:

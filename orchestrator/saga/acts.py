@@ -6,13 +6,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
-from orchestrator.saga.asking import ask_stage, ask_step, by_generation, give_up, go_on, lift_hold, next_rank, rearm, send, take_end
+from orchestrator.saga.asking import ask_stage, ask_step, by_generation, give_up, lift_hold, next_rank, rearm, send, take_end
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft
+from orchestrator.saga.expression import ExpressionError
+from orchestrator.saga.forward import go_on
 from orchestrator.saga.inputs import ActName, OperatorAct
 from orchestrator.saga.language import DURATION_MS_MAX
 from orchestrator.saga.order import Ask, Order
-from orchestrator.saga.rulebook import Rulebook, Stage, undoing
+from orchestrator.saga.rulebook import Rulebook, undoing
+from orchestrator.saga.rules import Stage
 from orchestrator.saga.undoing import enter_undo, finish_undo, go_on_back, leave_standing, send_undo, undo_at_once
 
 #: How long a hold lasts when nobody says.
@@ -40,6 +43,9 @@ def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime
         ACTS[act.act](draft, act)
     except ActRefused as refused:
         return Decision(order=order, verdict="refused", reason=refused.reason, problem=refused.problem)
+    except ExpressionError as error:
+        reason = f"The definition cannot decide on this order: {error}."
+        return Decision(order=order, verdict="refused", reason=reason, problem="conflict")
     return draft.finish(act, "moved", kind="act", name=act.act)
 
 

@@ -1,4 +1,4 @@
-"""The way forward: asking a step, asking again, going on when it is done, and taking an end."""
+"""Asking a step, asking again, waiting no longer, and taking an end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.contract import command_id, undo_id
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.order import Ask, Deadline
-from orchestrator.saga.rulebook import Stage, StepRule
+from orchestrator.saga.rules import Fields, Stage, StepRule
 
 
 def ask_stage(draft: Draft, stage: Stage) -> None:
@@ -65,10 +65,16 @@ def send(draft: Draft, step: StepRule, ask: Ask, *, data: Mapping[str, Any] | No
     draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant, command_id=ask.command_id)
 
 
-def body(draft: Draft, fields: tuple[str, ...] | None) -> dict[str, Any]:
-    """The data of a command. A path whose step has no answer, and a field the order does not have, is null."""
+def body(draft: Draft, fields: Fields) -> dict[str, Any]:
+    """The data of a command. A path whose step has no answer, and a field the order does not have, is null.
+
+    Raises: ExpressionError when a computed field cannot be.
+    """
     if fields is None:
         return dict(draft.data)
+    if isinstance(fields, Mapping):
+        names = draft.names()
+        return {name: expression.value(names) for name, expression in fields.items()}
     values: dict[str, Any] = {}
     for field in fields:
         step, dot, path = field.partition(".")
@@ -88,22 +94,6 @@ def give_up(draft: Draft, ask: Ask) -> Ask:
     """Wait for an ask no longer: without an answer it is unknown, and so possibly done (R11)."""
     stop_waiting(draft, ask)
     return draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
-
-
-def go_on(draft: Draft, step: StepRule) -> None:
-    """Leave a step behind. With the last one open of its stage the order goes on: to the next stage, or to its end."""
-    stage = draft.rulebook.stage_of(step)
-    beside = [ask for ask in draft.asks.values() if ask.is_open]
-    if not any(ask.alarm and ask.forward != "asked" for ask in beside):
-        draft.disarm("alert")
-    if beside:
-        return
-    draft.move(f"done:{stage.name}")
-    following = draft.rulebook.after(stage)
-    if following is not None:
-        ask_stage(draft, following)
-    else:
-        take_end(draft)
 
 
 def take_end(draft: Draft) -> None:

@@ -14,6 +14,9 @@ from orchestrator.saga.order import ENDS, OPERATOR
 from orchestrator.saga.retry import RetryRule, worst_case_ms
 from orchestrator.saga.rulebook import NEW, undoing
 
+#: Steps of one definition, however nested.
+STEPS_MAX = 200
+
 _Findings = Iterator[tuple[str, str, str]]
 _ENDS = ("completed", "compensated", "abandoned")
 
@@ -27,6 +30,7 @@ def check(definition: Definition) -> list[Finding]:
         *_effects(plan),
         *_retries(plan),
         *_patience(plan),
+        *_loops(plan),
         *_fields(plan),
         *_announcements(definition.expanded),
     ]
@@ -40,6 +44,8 @@ class _Placed:
 
     path: str
     stage: int
+    #: Whether not every order comes to it, or some come again.
+    nested: bool
     step: Mapping[str, Any]
 
 
@@ -49,37 +55,58 @@ class _Plan:
     def __init__(self, definition: Definition) -> None:
         self.document = definition.expanded
         self.stages: Sequence[Mapping[str, Any]] = self.document["stages"]
-        paths: list[tuple[str, int]] = []
-        for index, item in enumerate(definition.raw["steps"]):
-            place = f"steps[{index}]"
-            paths += [(f"{place}.steps[{n}]", index) for n in range(len(item["steps"]))] if "parallel" in item else [(place, index)]
-        self.steps = [_Placed(path, stage, step) for (path, stage), step in zip(paths, self.document["steps"], strict=True)]
+        #: Paths of the stages, and of the choices and loops, each with its name.
+        self.places: list[str] = []
+        self.blocks: list[tuple[str, str]] = []
+        #: Paths of the steps, and whether they are nested.
+        self._steps: list[tuple[str, int, bool]] = []
+        self._walk(definition.raw["steps"], "steps", nested=False)
+        self.steps = [_Placed(*where, step) for where, step in zip(self._steps, self.document["steps"], strict=True)]
         #: The stage of the first pivot; without one, the end.
         self.pivot = next((placed.stage for placed in self.steps if placed.step["pivot"]), len(self.stages))
+
+    def _walk(self, items: Sequence[Mapping[str, Any]], path: str, *, nested: bool) -> None:
+        """In the order of `expand`."""
+        for index, item in enumerate(items):
+            place = f"{path}[{index}]"
+            if "choose" in item:
+                self.blocks.append((f"{place}.choose", item["choose"]))
+                for number, case in enumerate(item["cases"]):
+                    self._walk(case["steps"], f"{place}.cases[{number}].steps", nested=True)
+                self._walk(item.get("otherwise", ()), f"{place}.otherwise", nested=True)
+            elif "repeat" in item:
+                self.blocks.append((f"{place}.repeat", item["repeat"]))
+                self._walk(item["steps"], f"{place}.steps", nested=True)
+            else:
+                inner = [f"{place}.steps[{n}]" for n in range(len(item["steps"]))] if "parallel" in item else [place]
+                self._steps += [(step, len(self.places), nested) for step in inner]
+                self.places.append(place)
 
 
 def _names(plan: _Plan) -> _Findings:
     """Names of steps, blocks and states are unique, and none is one that Escrow gives."""
     reserved = {NEW, *ENDS, *(undoing(stage["stage"]) for stage in plan.stages)}
-    seen: set[str] = set()
+    names = [(f"{placed.path}.step", placed.step["step"]) for placed in plan.steps]
+    names += [(f"{plan.places[n]}.parallel", stage["stage"]) for n, stage in enumerate(plan.stages) if len(stage["steps"]) > 1]
+    yield from _twice([*names, *plan.blocks], "A second step or block is called {}.", "Give every step and every block its own name.")
+    states = [(f"{path}.state", stage["state"]) for path, stage in zip(plan.places, plan.stages, strict=True)]
+    yield from _twice(states, "A second step has the state {}.", "Give every step its own state.")
+    for path, state in states:
+        if state in reserved:
+            yield path, f"The state {state} is one that Escrow itself uses.", "Choose another name."
     for placed in plan.steps:
-        if placed.step["step"] in seen:
-            yield f"{placed.path}.step", f"A second step is called {placed.step['step']}.", "Give every step its own name."
         if placed.step["participant"] == OPERATOR:
             yield f"{placed.path}.ask", f"{OPERATOR} stands for a human in lists.", "Give the participant another name."
-        seen.add(placed.step["step"])
-    states: set[str] = set()
-    for index, stage in enumerate(plan.stages):
-        is_block = len(stage["steps"]) > 1
-        if is_block and stage["stage"] in seen:
-            yield f"steps[{index}].parallel", f"{stage['stage']} is the name of a step or another block.", "Give every block its own name."
-        if is_block:
-            seen.add(stage["stage"])
-        if stage["state"] in states:
-            yield f"steps[{index}].state", f"A second step has the state {stage['state']}.", "Give every step its own state."
-        if stage["state"] in reserved:
-            yield f"steps[{index}].state", f"The state {stage['state']} is one that Escrow itself uses.", "Choose another name."
-        states.add(stage["state"])
+    if len(plan.steps) > STEPS_MAX:
+        yield "steps", f"There are {len(plan.steps)} steps.", f"Keep to {STEPS_MAX}: split the definition, or shorten it."
+
+
+def _twice(names: Sequence[tuple[str, str]], message: str, fix: str) -> _Findings:
+    seen: set[str] = set()
+    for path, name in names:
+        if name in seen:
+            yield path, message.format(name), fix
+        seen.add(name)
 
 
 def _events(plan: _Plan) -> _Findings:
@@ -111,6 +138,8 @@ def _effects(plan: _Plan) -> _Findings:
             yield f"{placed.path}.pivot", "A second pivot.", "Keep one point of no return."
         if step["pivot"] and len(plan.stages[placed.stage]["steps"]) > 1:
             yield f"{placed.path}.pivot", "The pivot stands beside other steps.", "Ask it by itself: there is one point of no return."
+        if step["pivot"] and placed.nested:
+            yield f"{placed.path}.pivot", "Not every order comes to this pivot just once.", "Put it on the way that all orders take."
         if placed.stage < plan.pivot and not step["harmless"] and step["undo"] is None:
             yield (
                 placed.path,
@@ -141,13 +170,13 @@ def _retries(plan: _Plan) -> _Findings:
 
 
 def _patience(plan: _Plan) -> _Findings:
-    """The attempts before the pivot fit into the patience, in the worst case: side by side the longest counts (R7)."""
+    """The attempts before the pivot fit into the patience, in the worst case (R7)."""
     longest: Counter[int] = Counter()
     for placed in plan.steps:
         if placed.stage < plan.pivot:
-            needed_ms = worst_case_ms(RetryRule(**placed.step["retry"]), placed.step["deadline_ms"])
-            longest[placed.stage] = max(longest[placed.stage], needed_ms)
-    needed_ms, patience_ms = sum(longest.values()), plan.document["patience_ms"]
+            alone_ms = worst_case_ms(RetryRule(**placed.step["retry"]), placed.step["deadline_ms"])
+            longest[placed.stage] = max(longest[placed.stage], alone_ms)
+    needed_ms, patience_ms = _longest_ms(plan.document["way"], longest), plan.document["patience_ms"]
     if needed_ms > patience_ms:
         yield (
             "patience",
@@ -156,17 +185,93 @@ def _patience(plan: _Plan) -> _Findings:
         )
 
 
+def _longest_ms(way: Sequence[Mapping[str, Any]], stages: Mapping[int, int]) -> int:
+    """Side by side the longest counts, of several ways the longest, of a loop every turn."""
+    total_ms = 0
+    for item in way:
+        if "stage" in item:
+            total_ms += stages.get(item["stage"], 0)
+        elif "choose" in item:
+            total_ms += max(_longest_ms(case, stages) for case in [*(case["way"] for case in item["cases"]), item["otherwise"]])
+        else:
+            total_ms += item["at_most"] * _longest_ms(item["way"], stages)
+    return total_ms
+
+
+def _loops(plan: _Plan) -> _Findings:
+    """Every turn asks something, and what cannot be undone does not ask to be."""
+    paths = {name: path for path, name in plan.blocks}
+    for item, first in _repeats(plan.document["way"]):
+        path = paths[item["repeat"]]
+        if not _asked(item["way"]):
+            yield path, "A turn of this loop may ask nothing.", "Put a step into it that every turn comes to."
+        if item["then"] == "undo" and first > plan.pivot:
+            yield path, "After the pivot nothing is undone.", "Add `then: go_on`."
+
+
+def _repeats(way: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Every loop, with the first stage in it."""
+    for item in way:
+        if "choose" in item:
+            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
+                yield from _repeats(inner)
+        elif "repeat" in item:
+            yield item, min(_stages_in(item["way"]), default=0)
+            yield from _repeats(item["way"])
+
+
+def _stages_in(way: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+    for item in way:
+        if "stage" in item:
+            yield item["stage"]
+        elif "choose" in item:
+            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
+                yield from _stages_in(inner)
+        else:
+            yield from _stages_in(item["way"])
+
+
+def _asked(way: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+    """The stages that every way through comes to."""
+    asked: frozenset[int] = frozenset()
+    for item in way:
+        if "stage" in item:
+            asked |= {item["stage"]}
+        elif "choose" in item:
+            ways = [_asked(case["way"]) for case in item["cases"]]
+            asked |= _asked(item["otherwise"]).intersection(*ways)
+        else:
+            asked |= _asked(item["way"])
+    return asked
+
+
+def _known(way: Sequence[Mapping[str, Any]], before: frozenset[int]) -> Iterator[tuple[int, frozenset[int]]]:
+    """Every stage, with those that are done when an order first comes to it, whichever way it took."""
+    for item in way:
+        if "stage" in item:
+            yield item["stage"], before
+        elif "choose" in item:
+            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
+                yield from _known(inner, before)
+        else:
+            yield from _known(item["way"], before)
+        before |= _asked([item])
+
+
 def _fields(plan: _Plan) -> _Findings:
     """`with` names what can be known when the command is made, each field once."""
     names = [placed.step["step"] for placed in plan.steps]
+    known = dict(_known(plan.document["way"], frozenset()))
     for placed in plan.steps:
-        before = [other.step["step"] for other in plan.steps if other.stage < placed.stage]
-        yield from _with(f"{placed.path}.with", placed.step["with"], before, "only steps done before it")
+        before = [other.step["step"] for other in plan.steps if other.stage in known[placed.stage]]
+        yield from _with(f"{placed.path}.with", placed.step["with"], before, "only steps done before it on every way")
         if placed.step["undo"]:
             yield from _with(f"{placed.path}.undo.with", placed.step["undo"]["with"], names, "a step of this definition")
 
 
-def _with(path: str, fields: Sequence[str] | None, known: Sequence[str], rule: str) -> _Findings:
+def _with(path: str, fields: Sequence[str] | Mapping[str, str] | None, known: Sequence[str], rule: str) -> _Findings:
+    if isinstance(fields, Mapping):
+        return
     taken: set[str] = set()
     for place, field in enumerate(fields or ()):
         step, dot, rest = field.partition(".")

@@ -47,6 +47,7 @@ class Draft:
         self.state_entered_at = order.state_entered_at
         self.data = order.data
         self.replies = dict(order.replies)
+        self.turns = order.turns
         self.asks = dict(order.asks)
         self.deadlines = dict(order.deadlines)
         self.commands: list[Command] = []
@@ -54,6 +55,8 @@ class Draft:
         self.answered: list[str] = []
         #: Ledger keys of effects that nobody will undo, and why a human must look.
         self.left_standing: list[str] = []
+        #: Data of the message that is decided.
+        self.event: Mapping[str, Any] = {}
         self.alerts: list[str] = []
 
     def move(self, trigger: str) -> None:
@@ -64,6 +67,10 @@ class Draft:
         if state != self.state:
             self.state = state
             self.state_entered_at = self.now
+
+    def names(self) -> dict[str, Any]:
+        """What expressions may name."""
+        return {"order": self.data, "replies": self.replies, "event": self.event}
 
     def change(self, ask: Ask, **changes: Any) -> Ask:
         """Replace an ask by one with these fields changed."""
@@ -147,6 +154,7 @@ class Draft:
             generation=self.generation,
             data=self.data,
             replies=self.replies,
+            turns=self.turns,
             asks=self.asks,
             deadlines=self.deadlines,
             hash=head,
@@ -219,6 +227,7 @@ def blank_order(rulebook: Rulebook, order_id: str, data: Mapping[str, Any], now:
         state_entered_at=now,
         data=data,
         replies={},
+        turns={},
         asks={},
         deadlines={},
     )
@@ -251,6 +260,8 @@ def _patch(before: Order, after: Draft) -> dict[str, Any]:
         patch["fields"] = {name: value for name, value in present.items() if known[name] != value}
     if replies := {step: data for step, data in after.replies.items() if before.replies.get(step) is not data}:
         patch["replies"] = replies
+    if after.turns != before.turns:
+        patch["turns"] = after.turns
     if asks := {key: ask_document(ask) for key, ask in after.asks.items() if before.asks.get(key) is not ask}:
         patch["asks"] = asks
     if armed := {

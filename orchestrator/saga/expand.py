@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.saga.language import Branch, Document, Parallel, Retry, Step
+from orchestrator.saga.language import Branch, Choose, Document, Item, Parallel, Repeat, Retry, Step
+
+_Stages = list[tuple[str, str, Sequence[Branch]]]
 
 
 def expand(document: Document) -> dict[str, Any]:
     """The expanded document: JSON values, durations in ms.
 
-    `stages` is the way forward: each asks its steps side by side and is left when all are done. `steps` has them in the order written.
+    `way` is the way forward: stages, choices and loops, one inside the other. `stages` and `steps` have all of them in the order written:
+    a stage asks its steps side by side and is left when all are done.
     """
-    stages = [_stage(item) for item in document.steps]
+    stages: _Stages = []
+    way = _way(document.steps, stages)
     pivots = [index for index, (_, _, steps) in enumerate(stages) if any(step.pivot for step in steps)]
     first_unlimited = pivots[0] if pivots else len(stages)
     return {
@@ -22,16 +27,33 @@ def expand(document: Document) -> dict[str, Any]:
         "key": document.key,
         "patience_ms": document.patience,
         "abort_on": document.abort_on,
+        "way": way,
         "stages": [{"stage": name, "state": state, "steps": [step.step for step in steps]} for name, state, steps in stages],
         "steps": [_step(step, unlimited=index >= first_unlimited) for index, (_, _, steps) in enumerate(stages) for step in steps],
         "announce": document.announce,
     }
 
 
-def _stage(item: Step | Parallel) -> tuple[str, str, list[Branch]]:
+def _way(items: Sequence[Item], stages: _Stages) -> list[dict[str, Any]]:
+    """The items as JSON values; a stage is named by its place in `stages`, to which those found are added."""
+    way: list[dict[str, Any]] = []
+    for item in items:
+        if isinstance(item, Choose):
+            cases = [{"when": case.when, "way": _way(case.steps, stages)} for case in item.cases]
+            way.append({"choose": item.choose, "cases": cases, "otherwise": _way(item.otherwise, stages)})
+        elif isinstance(item, Repeat):
+            body = _way(item.steps, stages)
+            way.append({"repeat": item.repeat, "until": item.until, "at_most": item.at_most, "then": item.then, "way": body})
+        else:
+            way.append({"stage": len(stages)})
+            stages.append(_stage(item))
+    return way
+
+
+def _stage(item: Step | Parallel) -> tuple[str, str, Sequence[Branch]]:
     """Name, state and steps: a step by itself is a stage of its own name."""
     if isinstance(item, Parallel):
-        return item.parallel, item.state or item.parallel, list(item.steps)
+        return item.parallel, item.state or item.parallel, item.steps
     return item.step, item.state or item.step, [item]
 
 

@@ -25,7 +25,7 @@ def fold(journal: Iterable[Entry]) -> Order:
 
 def fold_document(journal: Iterable[Entry]) -> dict[str, Any]:
     """Like `fold`, as the document that is stored."""
-    document: dict[str, Any] = {"fields": {}, "data": {}, "replies": {}, "asks": {}, "deadlines": {}, "hash": ""}
+    document: dict[str, Any] = {"fields": {}, "data": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
     seq = 0
     for entry in journal:
         seq += 1
@@ -47,6 +47,8 @@ def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> None:
     document["fields"] |= patch["fields"]
     if "data" in patch:
         document["data"] = patch["data"]
+    if "turns" in patch:
+        document["turns"] = patch["turns"]
     for family in ("replies", "asks", "deadlines"):
         document[family] |= patch.get(family, {})
     for name in patch.get("disarmed", ()):

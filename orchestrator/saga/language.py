@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag
 
 from orchestrator.contract import is_name
+from orchestrator.saga.expression import Expression, ExpressionError
 
 #: The longest duration a definition may name: ten years.
 DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
@@ -42,9 +43,26 @@ def _require_field(text: str) -> str:
     return text
 
 
+def _require_expression(text: str) -> str:
+    try:
+        Expression(text)
+    except ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 Duration = Annotated[int, BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(strict=True), AfterValidator(_require_name)]
+FieldName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field)]
+ExpressionText = Annotated[str, Field(strict=True), AfterValidator(_require_expression)]
+Fields = Annotated[list[FieldPath], Field(max_length=64)]
+Computed = Annotated[dict[FieldName, ExpressionText], Field(min_length=1, max_length=64)]
+#: What a command carries: fields as they are, or each computed.
+With = Annotated[
+    Annotated[Fields, Tag("(fields)")] | Annotated[Computed, Tag("(computed)")],
+    Discriminator(lambda value: "(computed)" if isinstance(value, dict) else "(fields)"),
+]
 Names = Annotated[list[Name], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=32)]
 
 
@@ -66,7 +84,7 @@ class Undo(_Model):
     """How a step is undone."""
 
     command: Name
-    with_: Annotated[list[FieldPath], Field(max_length=64)] | None = Field(default=None, alias="with")
+    with_: With | None = Field(default=None, alias="with")
     done_on: Name
     deadline: Duration
     retry: Retry = Retry()
@@ -78,7 +96,7 @@ class Branch(_Model):
     step: Name
     ask: Name
     command: Name
-    with_: Annotated[list[FieldPath], Field(max_length=64)] | None = Field(default=None, alias="with")
+    with_: With | None = Field(default=None, alias="with")
     done_on: Name
     refused_on: Names = []
     deadline: Duration
@@ -102,18 +120,52 @@ class Parallel(_Model):
     steps: Annotated[list[Branch], Field(min_length=2, max_length=16)]
 
 
-#: Tags of the kinds of items. Not words of the language, so they are left out of the paths of findings.
-STEP, PARALLEL = "(step)", "(parallel)"
-KINDS: Final = frozenset({STEP, PARALLEL})
+class Case(_Model):
+    """One of several ways: taken when its expression is the first that holds."""
+
+    when: ExpressionText
+    steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
+
+
+class Choose(_Model):
+    """One of several ways, by the order's data and what steps answered."""
+
+    choose: Name
+    cases: Annotated[list[Case], Field(min_length=1, max_length=16)]
+    otherwise: Annotated[list[Item], Field(max_length=100)] = []
+
+
+class Repeat(_Model):
+    """Steps that are asked again, turn after turn, until an expression holds."""
+
+    repeat: Name
+    steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
+    until: ExpressionText
+    at_most: Annotated[int, Field(strict=True, ge=1, le=1000)]
+    then: Literal["undo", "go_on"] = "undo"
+
+
+_FIRST_WORDS: Final = {"parallel": Parallel, "choose": Choose, "repeat": Repeat}
 
 
 def _kind(item: object) -> str:
     """Which item of `steps` is meant: told by its first word."""
-    is_parallel = "parallel" in item if isinstance(item, dict) else isinstance(item, Parallel)
-    return PARALLEL if is_parallel else STEP
+    for word, model in _FIRST_WORDS.items():
+        if isinstance(item, model) or (isinstance(item, dict) and word in item):
+            return f"({word})"
+    return "(step)"
 
 
-Item = Annotated[Annotated[Step, Tag(STEP)] | Annotated[Parallel, Tag(PARALLEL)], Discriminator(_kind)]
+#: Tags of the kinds of items and fields. Not words of the language, so they are left out of the paths of findings.
+KINDS: Final = frozenset({"(step)", "(parallel)", "(choose)", "(repeat)", "(fields)", "(computed)"})
+
+Item = Annotated[
+    Annotated[Step, Tag("(step)")]
+    | Annotated[Parallel, Tag("(parallel)")]
+    | Annotated[Choose, Tag("(choose)")]
+    | Annotated[Repeat, Tag("(repeat)")],
+    Discriminator(_kind),
+]
 
 
 class Document(_Model):
@@ -127,3 +179,8 @@ class Document(_Model):
     abort_on: Names = []
     steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
     announce: dict[str, Name] = {}
+
+
+Case.model_rebuild()
+Choose.model_rebuild()
+Repeat.model_rebuild()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical
-from orchestrator.saga.asking import ask_stage, find_ask, go_on, stop_waiting
+from orchestrator.saga.asking import find_ask, stop_waiting
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft, blank_order
+from orchestrator.saga.expression import ExpressionError
+from orchestrator.saga.forward import begin, go_on
 from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Ask, Order
-from orchestrator.saga.rulebook import Rulebook, StepRule
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.rules import StepRule
 from orchestrator.saga.undoing import enter_undo, finish_undo, leave_standing, send_undo
 
 #: A refused step after the pivot waits for a human: how often it says so, in ms.
@@ -24,7 +27,16 @@ def decide_message(rulebook: Rulebook, order: Order | None, message: Message, no
         if envelope.type == rulebook.opens_on:
             return _open(rulebook, message, now)
         return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
-    line = _Verdicts(Draft(rulebook, order, now), message)
+    try:
+        return _apply(_Verdicts(Draft(rulebook, order, now), message))
+    except ExpressionError as error:
+        # The draft that raised is half made: what is noted begins anew from the order as it was.
+        return _Verdicts(Draft(rulebook, order, now), message).quarantine("expression", str(error))
+
+
+def _apply(line: _Verdicts) -> Decision:
+    message, rulebook, order = line.message, line.draft.rulebook, line.draft.before
+    envelope = message.envelope
     if message.seen == "same":
         return Decision(order=order, verdict="duplicate", reason="seen: this message was applied before")
     if message.seen == "other":
@@ -46,6 +58,7 @@ class _Verdicts:
     """The ways a message can end, each with its journal entry."""
 
     def __init__(self, draft: Draft, message: Message) -> None:
+        draft.event = message.envelope.data
         self.draft = draft
         self.message = message
 
@@ -79,9 +92,12 @@ def _open(rulebook: Rulebook, message: Message, now: datetime) -> Decision:
         reason = f"subject_differs: the subject is {envelope.subject}, and data.{rulebook.key} is not"
         return Decision(order=None, verdict="refused", reason=reason, quarantine="subject_differs")
     draft = Draft(rulebook, blank_order(rulebook, envelope.subject, envelope.data, now), now)
-    draft.move("open")
+    draft.event = envelope.data
     draft.arm("patience", rulebook.patience_ms)
-    ask_stage(draft, rulebook.stages[0])
+    try:
+        begin(draft)
+    except ExpressionError as error:
+        return Decision(order=None, verdict="refused", reason=f"expression: {error}", quarantine="expression")
     return draft.finish(message, "moved", kind="message", name=envelope.type)
 
 

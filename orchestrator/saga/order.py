@@ -18,7 +18,7 @@ Forward = Literal["idle", "asked", "done", "refused", "unknown", "skipped"]
 Undo = Literal["none", "asked", "undone", "failing", "skipped"]
 Direction = Literal["forward", "undoing", "ended"]
 Status = Literal["running", "undoing", "stuck", "held", "completed", "compensated", "failed", "abandoned"]
-Cause = Literal["silence", "refused", "patience", "aborted", "forced", "undo_silent", "late_success", "skipped", "abandoned"]
+Cause = Literal["silence", "refused", "patience", "aborted", "forced", "undo_silent", "late_success", "skipped", "turns", "abandoned"]
 
 #: What each code of an order's `cause` says; the reference documentation is made from it.
 CAUSES: dict[Cause, str] = {
@@ -30,6 +30,7 @@ CAUSES: dict[Cause, str] = {
     "undo_silent": "An undo was sent `stuck_after` times without a confirmation.",
     "late_success": "A success came after its undo was sent, or after a refusal: it is undone.",
     "skipped": "An operator skipped a step, or left an effect standing.",
+    "turns": "A loop came to its last turn, and what it waits for did not hold.",
     "abandoned": "An admin gave the order up.",
 }
 
@@ -145,6 +146,8 @@ class Order:
     data: Mapping[str, Any]
     #: Data of the event that completed a step, by step.
     replies: Mapping[str, Any]
+    #: Turns of each loop since it was last entered, by its name.
+    turns: Mapping[str, int]
     #: The ledger, by `Ask.key`, in order of asking.
     asks: Mapping[str, Ask]
     deadlines: Mapping[str, Deadline]
@@ -173,7 +176,7 @@ class Order:
         return min((d.due_at for d in self.deadlines.values() if d.due_at is not None), default=None)
 
 
-_MAPS = ("data", "replies", "asks", "deadlines")
+_MAPS = ("data", "replies", "turns", "asks", "deadlines")
 _ORDER_TIMES = ("opened_at", "updated_at", "state_entered_at")
 _TIMES = frozenset({*_ORDER_TIMES, "since", "armed_at", "due_at"})
 #: The plain fields of an order: all but the maps, and the hash, which follows from the journal.
@@ -206,6 +209,7 @@ def to_document(order: Order) -> dict[str, Any]:
         "fields": scalars(order),
         "data": dict(order.data),
         "replies": dict(order.replies),
+        "turns": dict(order.turns),
         "asks": {key: ask_document(ask) for key, ask in order.asks.items()},
         "deadlines": {name: deadline_document(deadline) for name, deadline in order.deadlines.items()},
         "hash": order.hash,
@@ -219,6 +223,7 @@ def from_document(document: Mapping[str, Any]) -> Order:
         **_revive(document["fields"]),
         data=document["data"],
         replies=document["replies"],
+        turns=document["turns"],
         asks={ask.key: ask for ask in asks},
         deadlines={name: Deadline(**_revive(deadline)) for name, deadline in document["deadlines"].items()},
         hash=document["hash"],

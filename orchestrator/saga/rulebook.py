@@ -8,74 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from transitions import Machine, MachineError
 
 from orchestrator.contract import COMMAND_TOO_LATE
-from orchestrator.saga.retry import RetryRule
+from orchestrator.saga.rules import Stage, StepRule, stages_of
+from orchestrator.saga.way import Place, Way, exits
 
 # The library logs about eight lines an event at INFO; a move costs 13 µs without them.
 logging.getLogger("transitions").setLevel(logging.WARNING)
 
 #: Before an order is opened. No stored order is ever in it.
 NEW = "new"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoRule:
-    """How a step is undone."""
-
-    command: str
-    fields: tuple[str, ...] | None
-    done_on: str
-    deadline_ms: int
-    retry: RetryRule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRule:
-    """One step of the saga."""
-
-    #: Of its stage.
-    index: int
-    name: str
-    #: The order's state while it waits for this step.
-    state: str
-    participant: str
-    command: str
-    #: Fields of the order's data, or `STEP.FIELD`; None: all of the data.
-    fields: tuple[str, ...] | None
-    done_on: str
-    refused_on: frozenset[str]
-    deadline_ms: int
-    retry: RetryRule
-    pivot: bool
-    harmless: bool
-    undo: UndoRule | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A place on the way forward: its steps are asked side by side, and it is left when all of them are done. Mostly it has one."""
-
-    #: Place on the way, from 0.
-    index: int
-    #: The step's name, or the block's.
-    name: str
-    state: str
-    steps: tuple[StepRule, ...]
-
-    @property
-    def pivot(self) -> bool:
-        """Whether its step is the point of no return."""
-        return any(step.pivot for step in self.steps)
-
-    @property
-    def can_be_undone(self) -> bool:
-        """Whether any of its steps has an undo."""
-        return any(step.undo is not None for step in self.steps)
+_ENDS = ("completed", "compensated", "abandoned")
 
 
 class _Cursor:
@@ -100,7 +46,8 @@ class Rulebook:
         self.patience_ms: int = document["patience_ms"]
         self.abort_on = frozenset(document["abort_on"])
         self.announce: Mapping[str, str] = document["announce"]
-        self.stages = _stages(document)
+        self.stages = stages_of(document)
+        self.way = Way(document, self.stages)
         self.steps = tuple(step for stage in self.stages for step in stage.steps)
         self.by_name = {step.name: step for step in self.steps}
         self.by_state = {stage.state: stage for stage in self.stages}
@@ -113,7 +60,7 @@ class Rulebook:
         )
         self.event_types = self.answers | self.abort_on | {self.opens_on}
         self.participants = frozenset(step.participant for step in self.steps)
-        self.machine = _build_machine(self.stages)
+        self.machine = _build_machine(self.stages, self.way)
         #: (state, trigger) → where the machine went.
         self._moves: dict[tuple[str, str], str | None] = {}
 
@@ -137,10 +84,6 @@ class Rulebook:
         """The stage that asks a step."""
         return self.stages[step.index]
 
-    def after(self, stage: Stage) -> Stage | None:
-        """The stage that follows, or None at the end."""
-        return self.stages[stage.index + 1] if stage.index + 1 < len(self.stages) else None
-
     def is_past_pivot(self, step: StepRule) -> bool:
         """Whether the step comes after the pivot: no way back, and no limit of attempts."""
         return self.pivot_index is not None and step.index > self.pivot_index
@@ -151,15 +94,13 @@ def undoing(stage: str) -> str:
     return f"undoing_{stage}"
 
 
-def _build_machine(stages: tuple[Stage, ...]) -> Machine:
-    forward = [stage.state for stage in stages]
+def _build_machine(stages: tuple[Stage, ...], way: Way) -> Machine:
     backward = [undoing(stage.name) for stage in stages if stage.can_be_undone]
-    ends = ["completed", "compensated", "abandoned"]
-    living = [*forward, *backward]
-    anywhere = [*living, *ends]
-    table: list[dict[str, Any]] = [{"trigger": "open", "source": NEW, "dest": forward[0]}]
-    for stage, following in zip(stages, [*forward[1:], "completed"], strict=True):
-        table.append({"trigger": f"done:{stage.name}", "source": stage.state, "dest": following})
+    living = [*(stage.state for stage in stages), *backward]
+    anywhere = [*living, *_ENDS]
+    table: list[dict[str, Any]] = [_to(NEW, dest) for dest in _destinations(way.first)]
+    for stage in stages:
+        table += [_to(stage.state, dest) for dest in _destinations(way.after(stage))]
         table.append({"trigger": f"force:{stage.state}", "source": anywhere, "dest": stage.state})
         if stage.can_be_undone:
             table.append({"trigger": f"undo:{stage.name}", "source": living, "dest": undoing(stage.name)})
@@ -177,44 +118,10 @@ def _build_machine(stages: tuple[Stage, ...]) -> Machine:
     )
 
 
-def _stages(document: Mapping[str, Any]) -> tuple[Stage, ...]:
-    steps = {step["step"]: step for step in document["steps"]}
-    return tuple(
-        Stage(
-            index=index,
-            name=stage["stage"],
-            state=stage["state"],
-            steps=tuple(_step_rule(index, stage["state"], steps[name]) for name in stage["steps"]),
-        )
-        for index, stage in enumerate(document["stages"])
-    )
+def _destinations(place: Place) -> list[str]:
+    """The states that can come next."""
+    return list(dict.fromkeys("completed" if stage is None else stage.state for stage, _ in exits(place)))
 
 
-def _step_rule(index: int, state: str, step: Mapping[str, Any]) -> StepRule:
-    undo = step["undo"]
-    return StepRule(
-        index=index,
-        name=step["step"],
-        state=state,
-        participant=step["participant"],
-        command=step["command"],
-        fields=_fields(step["with"]),
-        done_on=step["done_on"],
-        refused_on=frozenset(step["refused_on"]),
-        deadline_ms=step["deadline_ms"],
-        retry=RetryRule(**step["retry"]),
-        pivot=step["pivot"],
-        harmless=step["harmless"],
-        undo=undo
-        and UndoRule(
-            command=undo["command"],
-            fields=_fields(undo["with"]),
-            done_on=undo["done_on"],
-            deadline_ms=undo["deadline_ms"],
-            retry=RetryRule(**undo["retry"]),
-        ),
-    )
-
-
-def _fields(value: list[str] | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
+def _to(source: str, dest: str) -> dict[str, Any]:
+    return {"trigger": f"to:{dest}", "source": source, "dest": dest}

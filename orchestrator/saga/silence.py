@@ -13,7 +13,8 @@ from orchestrator.saga.inputs import DeadlineDue, SentLate
 from orchestrator.saga.messages import ALERT_EVERY_MS
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.retry import backoff_ms
-from orchestrator.saga.rulebook import Rulebook, StepRule, UndoRule
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.rules import StepRule, UndoRule
 from orchestrator.saga.undoing import enter_undo, send_undo
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestrator.contract import undo_id
 from orchestrator.saga.asking import body, give_up, settle, take_end
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
+from orchestrator.saga.expression import Expression, ExpressionError
 from orchestrator.saga.order import Ask, Cause
-from orchestrator.saga.rulebook import StepRule, UndoRule
+from orchestrator.saga.rules import Fields, StepRule, UndoRule
 
 
 def enter_undo(draft: Draft, cause: Cause) -> None:
@@ -64,7 +68,7 @@ def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: 
             attempt=attempt,
             epoch=ask.epoch,
             undoes=ask.command_id,
-            data=body(draft, undo.fields) if first else None,
+            data=_body(draft, undo.fields) if first else None,
             body_seq=sent.undo_body_seq,
         )
     )
@@ -115,3 +119,17 @@ def go_on_back(draft: Draft) -> None:
 
 def _undo_of(draft: Draft, ask: Ask) -> UndoRule | None:
     return draft.rulebook.by_name[ask.step].undo
+
+
+def _body(draft: Draft, fields: Fields) -> dict[str, Any]:
+    """The data of an undo, which must always leave: what cannot be computed is null, and the participant goes by `undoes`."""
+    if not isinstance(fields, Mapping):
+        return body(draft, fields)
+    return {name: _value(draft, expression) for name, expression in fields.items()}
+
+
+def _value(draft: Draft, expression: Expression) -> Any:
+    try:
+        return expression.value(draft.names())
+    except ExpressionError:
+        return None

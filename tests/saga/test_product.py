@@ -15,12 +15,12 @@ from orchestrator.saga.inputs import Message, OperatorAct
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.standing import waiting_on
-from tests.saga.world import ORDER_RULES, PARCEL_RULES, START, TOUR_RULES, TRIP_RULES, Story, checked, every_input
+from tests.saga.world import LOAN_RULES, ORDER_RULES, PARCEL_RULES, START, TOUR_RULES, TRIP_RULES, Story, checked, every_input
 
 #: Orders whose whole row of inputs is tried. Breadth first, so all short lives are in it.
 ORDERS_MAX = 60
 every_rulebook = pytest.mark.parametrize(
-    "rulebook", [ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES], ids=["order", "tour", "parcel", "trip"]
+    "rulebook", [ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES], ids=["order", "tour", "parcel", "trip", "loan"]
 )
 
 

@@ -15,9 +15,9 @@ from orchestrator.saga.fold import fold
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.saga.order import Order, from_document, to_document
 from orchestrator.saga.rulebook import Rulebook
-from tests.saga.world import ORDER_RULES, PARCEL_RULES, TOUR_RULES, TRIP_RULES, Story, checked, every_input, story
+from tests.saga.world import LOAN_RULES, ORDER_RULES, PARCEL_RULES, TOUR_RULES, TRIP_RULES, Story, checked, every_input, story
 
-RULES = st.sampled_from([ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES])
+RULES = st.sampled_from([ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES])
 #: Each number picks one of the inputs possible at that moment.
 LIVES = st.lists(st.integers(min_value=0, max_value=10_000), max_size=10)
 

@@ -181,6 +181,50 @@ steps:
 announce: {completed: TripBooked, compensated: TripOff}
 """)
 
+#: A choice, a loop before the pivot that is undone in vain, one after it that goes on, and computed fields.
+LOAN_RULES = compiled("""
+definition: loan
+version: 1
+opens_on: LoanAsked
+key: order_id
+patience: 30m
+steps:
+  - choose: by_amount
+    cases:
+      - when: order.amount_minor > 100000
+        steps:
+          - step: visit
+            ask: branch
+            command: Visit
+            done_on: Visited
+            refused_on: VisitRefused
+            deadline: 10s
+            retry: {attempts: 1}
+            undo: {command: Unvisit, done_on: Unvisited, deadline: 10s}
+          - {step: sign, ask: branch, command: Sign, done_on: Signed, deadline: 10s, harmless: true, retry: {attempts: 1}}
+      - when: order.amount_minor < 0
+        steps: [{step: complain, ask: branch, command: Complain, done_on: Complained, deadline: 10s, harmless: true, retry: {attempts: 1}}]
+  - repeat: scoring
+    until: has(replies.score) && has(replies.score.points) && replies.score.points >= 5
+    at_most: 3
+    steps:
+      - step: score
+        ask: bureau
+        command: Score
+        with: {who: order.order_id, twice: order.amount_minor * 2}
+        done_on: Scored
+        deadline: 10s
+        retry: {attempts: 1}
+        undo: {command: Unscore, with: {points: replies.score.points}, done_on: Unscored, deadline: 10s}
+  - {step: pay, ask: bank, command: Pay, done_on: Paid, refused_on: Declined, deadline: 10s, pivot: true}
+  - repeat: thanking
+    until: has(replies.thank) && has(replies.thank.heard) && replies.thank.heard
+    at_most: 2
+    then: go_on
+    steps:
+      - {step: thank, ask: post, command: Thank, done_on: Thanked, deadline: 10s}
+""")
+
 
 class Story:
     """One order's life: the order as it is, its journal, every decision, and a virtual clock."""
@@ -336,7 +380,7 @@ def checked(rulebook: Rulebook, before: Order | None, input_: Input, now: dateti
 
 
 def _blank() -> dict[str, Any]:
-    return {"fields": {}, "data": {}, "replies": {}, "asks": {}, "deadlines": {}, "hash": ""}
+    return {"fields": {}, "data": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
 
 
 def assert_waits(rulebook: Rulebook, order: Order) -> None:

@@ -113,6 +113,7 @@ class World:
             state_entered_at=opened,
             data={"order_id": order_id, "note": "Grüße"},
             replies={},
+            turns={},
             asks={ask.key: ask},
             deadlines={deadline.name: deadline},
             hash="00",

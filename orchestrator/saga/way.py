@@ -1,0 +1,93 @@
+"""The way forward through a definition: stages, and what stands between them.
+
+A *place* is a stage, a choice, the entry to a loop or the end of its turn; None is the end of the way. Whoever leaves a stage walks from
+place to place, deciding by the order's data, until a stage or the end is reached (`forward`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from orchestrator.saga.expression import Expression
+from orchestrator.saga.rules import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first case that holds is taken."""
+
+    cases: tuple[tuple[Expression, Place], ...]
+    otherwise: Place
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """The end of a loop's turn. Set once, when the way is laid: its body ends at it."""
+
+    name: str
+    until: Expression
+    at_most: int
+    #: Whether the order goes on after the last turn in vain; else it is undone.
+    goes_on: bool
+    after: Place
+    body: Place = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The entry to a loop: the first turn begins."""
+
+    turn: Turn
+
+
+Place: TypeAlias = Stage | Choice | Turn | Entry | None
+
+
+class Way:
+    """A definition's way, laid from its expanded document."""
+
+    def __init__(self, document: Mapping[str, Any], stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self._following: dict[int, Place] = {}
+        self.first = self._lay(document["way"], None)
+
+    def after(self, stage: Stage) -> Place:
+        """The place that follows a stage."""
+        return self._following[stage.index]
+
+    def _lay(self, items: Sequence[Mapping[str, Any]], after: Place) -> Place:
+        place = after
+        for item in reversed(items):
+            if "stage" in item:
+                stage = self._stages[item["stage"]]
+                self._following[stage.index] = place
+                place = stage
+            elif "choose" in item:
+                cases = tuple((Expression(case["when"]), self._lay(case["way"], place)) for case in item["cases"])
+                place = Choice(cases, self._lay(item["otherwise"], place))
+            else:
+                turn = Turn(item["repeat"], Expression(item["until"]), item["at_most"], item["then"] == "go_on", place)
+                turn.body = self._lay(item["way"], turn)
+                place = Entry(turn)
+        return place
+
+
+#: A stage that can come next, None for the end, and what must hold on the way to it.
+Exit: TypeAlias = tuple[Stage | None, tuple[str, ...]]
+
+
+def exits(place: Place, conditions: tuple[str, ...] = (), seen: frozenset[int] = frozenset()) -> Iterator[Exit]:
+    """Every way to a next stage or to the end; one of them may be reached by several."""
+    if place is None or isinstance(place, Stage):
+        yield place, conditions
+    elif isinstance(place, Choice):
+        for when, then in place.cases:
+            yield from exits(then, (*conditions, when.text), seen)
+        yield from exits(place.otherwise, (*conditions, "otherwise"), seen)
+    elif isinstance(place, Entry):
+        yield from exits(place.turn.body, conditions, seen)
+    elif id(place) not in seen:
+        yield from exits(place.after, (*conditions, place.until.text), seen | {id(place)})
+        yield from exits(place.body, (*conditions, "again"), seen | {id(place)})
