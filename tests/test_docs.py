@@ -21,10 +21,10 @@ from orchestrator.contract import Topology
 from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.decision import Verdict
-from orchestrator.saga.definition import FILE_BYTES_MAX
 from orchestrator.saga.expand import expand
 from orchestrator.saga.language import Choose, Document, Parallel, Repeat, Retry, Step, Undo
 from orchestrator.saga.order import CAUSES, Status
+from orchestrator.saga.source import FILE_BYTES_MAX
 from orchestrator.web import params
 from orchestrator.web.api.acts import ACTS
 from orchestrator.web.app import ROUTERS

@@ -10,8 +10,10 @@ from orchestrator.contract import canonical
 from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.saga.asking import body
 from orchestrator.saga.draft import Draft
+from orchestrator.saga.expression import ExpressionError
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.rules import Fields
 
 #: Bytes that the attributes of a command may take: ids and names have limits, so they need fewer.
 ENVELOPE_BYTES_MAX = 4_096
@@ -26,7 +28,15 @@ def too_large(rulebook: Rulebook, before: Order | None, after: Order) -> str | N
     draft = Draft(rulebook, after, after.updated_at)
     for step in rulebook.steps:
         for rule in (step, step.undo) if step.undo else (step,):
-            size = len(canonical.encode(body(draft, rule.fields)))
+            size = _size(draft, rule.fields)
             if size > COMMAND_DATA_BYTES_MAX:
                 return f"{rule.command} would carry {size} bytes of data; at most {COMMAND_DATA_BYTES_MAX} are sent"
     return None
+
+
+def _size(draft: Draft, fields: Fields) -> int:
+    """Bytes of a command's data; 0 while it cannot be computed: what it needs is still to come, and is sized then."""
+    try:
+        return len(canonical.encode(body(draft, fields)))
+    except ExpressionError:
+        return 0

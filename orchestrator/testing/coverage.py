@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.saga.inputs import DeadlineDue
-from orchestrator.saga.rulebook import Rulebook, StepRule
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.rules import StepRule
 from orchestrator.testing.harness import Harness, Turn
 
 #: What can become of a step.

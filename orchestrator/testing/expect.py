@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from orchestrator.errors import RequestError
 from orchestrator.saga.decision import Announcement, Command
-from orchestrator.saga.definition import parse_duration
+from orchestrator.saga.language import parse_duration
 
 if TYPE_CHECKING:
     from orchestrator.testing.harness import Harness, News

@@ -16,8 +16,8 @@ from orchestrator.contract.envelope import attributes
 from orchestrator.errors import RequestError
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Announcement, Command, Decision, Entry
-from orchestrator.saga.definition import DURATION_MS_MAX, parse_duration
 from orchestrator.saga.inputs import ActName, DeadlineDue, Input, Message, OperatorAct, Seen, SentLate
+from orchestrator.saga.language import DURATION_MS_MAX, parse_duration
 from orchestrator.saga.order import Ask, Cause, Deadline, Order, Status
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.testing.expect import Expected, differences, span

@@ -8,7 +8,8 @@ from pathlib import Path
 from orchestrator.contract import is_name
 from orchestrator.errors import DefinitionError, RequestError
 from orchestrator.saga.check import check
-from orchestrator.saga.definition import FILE_BYTES_MAX, Definition, read
+from orchestrator.saga.definition import Definition, read
+from orchestrator.saga.source import FILE_BYTES_MAX
 
 
 def load(reference: str, directory: Path) -> Definition:

@@ -12,9 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from orchestrator.contract import canonical, is_order_id
 from orchestrator.errors import DefinitionError, Finding, MalformedMessage, RequestError
 from orchestrator.saga.decision import Verdict
-from orchestrator.saga.definition import Definition, _explain, _parse, parse_duration
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.inputs import ActName
+from orchestrator.saga.language import parse_duration
 from orchestrator.saga.order import Status
+from orchestrator.saga.source import explain, parse
 from orchestrator.testing.expect import COMMAND_KEYS, deadlines_map
 from orchestrator.testing.load import load, read_text
 
@@ -192,7 +194,7 @@ def read_scenario(file: Path) -> Scenario | None:
 
     Raises: DefinitionError with every finding about either; RequestError when one cannot be read.
     """
-    raw, lines = _parse(read_text(file), str(file))
+    raw, lines = parse(read_text(file), str(file))
     if "opens_on" in raw:
         return None
     try:
@@ -200,7 +202,7 @@ def read_scenario(file: Path) -> Scenario | None:
         document = Document.model_validate(raw)
         definition = load(document.definition, file.parent)
     except ValidationError as error:
-        raise DefinitionError([_explain(item, str(file), lines) for item in error.errors()]) from None
+        raise DefinitionError([explain(item, str(file), lines) for item in error.errors()]) from None
     except MalformedMessage as error:
         raise _wrong(file, 1, "", f"The scenario holds what JSON cannot: {error}", "Use texts, numbers, lists and maps.") from None
     except RequestError as error:
