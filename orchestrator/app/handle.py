@@ -20,7 +20,7 @@ from orchestrator.contract.envelope import from_attributes
 from orchestrator.errors import Conflict, NotFound, RequestError, Unprocessable
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
-from orchestrator.saga.inputs import DeadlineDue, Message
+from orchestrator.saga.inputs import DeadlineDue, Message, OperatorAct
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 
@@ -161,7 +161,10 @@ def _decide(context: Context, order: Order | None, work: Work) -> Callable[[date
     if order is None:
         return lambda _now: Decision(order=None, verdict="ignored", reason="no_order: there is no such order")
     rulebook, input_ = context.registry.rulebook(order.definition, order.version), work.input
-    return lambda now: decide(rulebook, order, input_, now)
+    target = None
+    if isinstance(input_, OperatorAct) and input_.act == "migrate":
+        target = context.registry.find(order.definition, input_.arguments.get("version"))
+    return lambda now: decide(rulebook, order, input_, now, target=target)
 
 
 def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:

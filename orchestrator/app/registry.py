@@ -9,6 +9,8 @@ from orchestrator.contract import COMMAND_TOO_LATE, canonical
 from orchestrator.errors import InvariantViolated, NotFound
 from orchestrator.saga.rulebook import Rulebook
 
+#: The highest version that a definition can have.
+VERSION_MAX = 1_000_000
 #: Stands for the mark of a type that was not looked up.
 _NOT_READ = ("", 0)
 
@@ -31,6 +33,13 @@ class Registry:
         if document is None:
             raise InvariantViolated(f"The definition {name} version {version} is not registered.")
         return self._rulebooks.setdefault((name, version), Rulebook(canonical.load(document)))
+
+    def find(self, name: str, version: object) -> Rulebook | None:
+        """A registered version, if there is one."""
+        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION_MAX:
+            return None
+        registered = (name, version) in self._rulebooks or self._store.stored_definition(name, version) is not None
+        return self.rulebook(name, version) if registered else None
 
     def latest(self, name: str) -> Rulebook:
         """The version of a definition that new orders get, by the mark of the latest start. Raises: NotFound."""

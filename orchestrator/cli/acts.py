@@ -42,6 +42,14 @@ DeadlineName = Annotated[str, typer.Argument(metavar="NAME", help="The deadline'
 DueAt = Annotated[str, typer.Argument(metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME|+DURATION", help="2026-11-21T18:00:00Z, or +2h; default: +24h.")]
 
+Version = Annotated[int, typer.Argument(metavar="VERSION", help="A registered version of the order's definition.", min=1)]
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="OLD=NEW", help="A step that is called otherwise in the new version; repeatable."),
+]
+
+#: Options: None when they are not given.
+_OPTIONS = (Until, Renamed)
 #: Arguments that are instants.
 _TIMES = frozenset({"until", "due_at"})
 
@@ -108,6 +116,12 @@ VERBS = (
         resource="abandonments",
         doc="Give an order up (REST: abandonments; admin). Nothing more is undone; what stays standing is recorded.",
     ),
+    Verb(
+        name="migrate",
+        resource="migrations",
+        doc="Go on under another version of the definition (REST: migrations; admin). For many orders: escrow definition migrate.",
+        takes={"version": Version, "steps": Renamed},
+    ),
 )
 
 
@@ -128,10 +142,10 @@ def _command(verb: Verb) -> Callable[..., None]:
         if_match: IfMatch = None,
         dry_run: DryRun = False,
         output: OutputOption = Format.TABLE,
-        **given: str | None,
+        **given: Any,
     ) -> None:
         session = session_of(ctx)
-        arguments = {name: instant(value, session.now()) if name in _TIMES else value for name, value in given.items() if value is not None}
+        arguments = {name: _argument(name, value, session.now()) for name, value in given.items() if value is not None}
         body = {**arguments, "reason": reason, "dry_run": dry_run}
         plan = _act(session, order_id, verb.resource, body, if_match)
         if output is Format.JSON:
@@ -141,11 +155,31 @@ def _command(verb: Verb) -> Callable[..., None]:
 
     ctx, order_id, *others, _given = inspect.signature(command, eval_str=True).parameters.values()
     own = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if kind is Until else inspect.Parameter.empty)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if kind in _OPTIONS else inspect.Parameter.empty
+        )
         for name, kind in verb.takes.items()
     ]
     vars(command)["__signature__"] = inspect.Signature([ctx, order_id, *own, *others])
     return command
+
+
+def new_names(pairs: list[str]) -> dict[str, str]:
+    """The new name of each old one, from `OLD=NEW`. Raises: RequestError."""
+    names = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise RequestError(f"--map {pair} is no pair: write OLD=NEW, a step's name in the old and in the new version.")
+        names[old] = new
+    return names
+
+
+def _argument(name: str, value: Any, now: datetime) -> Any:
+    """As the API takes it."""
+    if name in _TIMES:
+        return instant(value, now)
+    return new_names(value) if name == "steps" else value
 
 
 def instant(text: str, now: datetime) -> str:

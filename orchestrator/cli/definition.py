@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import scenarios
+from orchestrator.cli import migrate, scenarios
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.files import STDIN, read_text
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
@@ -62,6 +62,7 @@ def graph(
 
 
 app.command("test")(scenarios.command)
+app.command("migrate")(migrate.command)
 
 
 def _check(file: str) -> dict[str, Any]:

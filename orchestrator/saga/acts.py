@@ -13,6 +13,7 @@ from orchestrator.saga.expression import ExpressionError
 from orchestrator.saga.forward import go_on
 from orchestrator.saga.inputs import ActName, OperatorAct
 from orchestrator.saga.language import DURATION_MS_MAX
+from orchestrator.saga.migrate import CannotMigrate, migrate
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook, undoing
 from orchestrator.saga.rules import Stage
@@ -33,14 +34,17 @@ class ActRefused(Exception):
         self.reason = reason
 
 
-def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime) -> Decision:
+def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime, target: Rulebook | None) -> Decision:
     """Do the act, or say why not; a refused act changes and journals nothing."""
     if act.seq != order.seq:
         reason = f"The order is at seq {order.seq}, and you saw {act.seq}: look again, then repeat."
         return Decision(order=order, verdict="refused", reason=reason, problem="stale")
     draft = Draft(rulebook, order, now)
     try:
-        ACTS[act.act](draft, act)
+        if act.act == "migrate":
+            _migrate(draft, act, target)
+        else:
+            ACTS[act.act](draft, act)
     except ActRefused as refused:
         return Decision(order=order, verdict="refused", reason=refused.reason, problem=refused.problem)
     except ExpressionError as error:
@@ -64,6 +68,7 @@ def moments(order: Order, *, is_admin: bool) -> list[ActName]:
         "confirm": undo_is_open,
         "deadline": bool(order.deadlines),
         "abandon": living and is_admin,
+        "migrate": order.direction != "ended" and is_admin,
     }
     return [name for name, now_possible in possible.items() if now_possible]
 
@@ -279,6 +284,18 @@ def _time_argument(draft: Draft, act: OperatorAct, name: str) -> datetime:
 
 def _left_ms(due_at: datetime | None, now: datetime, *, least_ms: int = 1) -> int:
     return least_ms if due_at is None else max(least_ms, round((due_at - now).total_seconds() * 1000))
+
+
+def _migrate(draft: Draft, act: OperatorAct, target: Rulebook | None) -> None:
+    """Go on under another version of the definition (R30)."""
+    if not act.is_admin:
+        raise ActRefused("forbidden", "Only an admin may migrate an order.")
+    if target is None:
+        raise ActRefused("invalid", f"{draft.definition} has no version {act.arguments.get('version')}.")
+    try:
+        migrate(draft, target, act.arguments.get("steps") or {})
+    except CannotMigrate as refused:
+        raise ActRefused("conflict", str(refused)) from None
 
 
 ACTS: dict[ActName, Callable[[Draft, OperatorAct], None]] = {

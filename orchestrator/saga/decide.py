@@ -21,10 +21,11 @@ from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.silence import decide_deadline, decide_sent_late
 
 
-def decide(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime) -> Decision:
+def decide(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime, *, target: Rulebook | None = None) -> Decision:
     """What the input does to the order. Total and deterministic; raises only for a bug of ours.
 
-    `order` is None for an order that does not exist yet: then only a message that opens it does anything.
+    `order` is None for an order that does not exist yet: then only a message that opens it does anything. `target`: the version that a
+    migration goes to; None when there is no such version.
     """
     if isinstance(input_, Message):
         return decide_message(rulebook, order, input_, now)
@@ -35,4 +36,4 @@ def decide(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime
     if isinstance(input_, SentLate):
         return decide_sent_late(rulebook, order, input_, now)
     assert isinstance(input_, OperatorAct)
-    return decide_act(rulebook, order, input_, now)
+    return decide_act(rulebook, order, input_, now, target)

@@ -270,4 +270,9 @@ def _patch(before: Order, after: Draft) -> dict[str, Any]:
         patch["deadlines"] = armed
     if gone := sorted(name for name in before.deadlines if name not in after.deadlines):
         patch["disarmed"] = gone
+    # Only another version of the definition calls them otherwise.
+    if renamed := sorted(step for step in before.replies if step not in after.replies):
+        patch["replies_gone"] = renamed
+    if renamed := sorted(key for key in before.asks if key not in after.asks):
+        patch["asks_gone"] = renamed
     return patch

@@ -51,5 +51,6 @@ def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> None:
         document["turns"] = patch["turns"]
     for family in ("replies", "asks", "deadlines"):
         document[family] |= patch.get(family, {})
-    for name in patch.get("disarmed", ()):
-        del document["deadlines"][name]
+    for family, gone in (("deadlines", "disarmed"), ("replies", "replies_gone"), ("asks", "asks_gone")):
+        for name in patch.get(gone, ()):
+            del document[family][name]

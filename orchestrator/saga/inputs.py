@@ -11,7 +11,7 @@ from orchestrator.contract import Envelope
 from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.contract.envelope import attributes, from_attributes
 
-ActName = Literal["force", "retry", "abort", "hold", "release", "skip", "confirm", "deadline", "abandon"]
+ActName = Literal["force", "retry", "abort", "hold", "release", "skip", "confirm", "deadline", "abandon", "migrate"]
 Seen = Literal["no", "same", "other"]
 
 
@@ -56,7 +56,8 @@ class OperatorAct:
     seq: int
     #: Whether the actor is an admin: force on an ended order, and abandon, need it.
     is_admin: bool = False
-    #: `to` (force), `step` (skip, confirm), `until` (hold: aware datetime), `name` and `due_at` (deadline).
+    #: `to` (force), `step` (skip, confirm), `until` (hold: aware datetime), `name` and `due_at` (deadline),
+    #: `version` and `steps` (migrate: the new name of each step that is called otherwise there).
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 

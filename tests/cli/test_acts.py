@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any, get_args
 
 import pytest
 
 from orchestrator.cli.acts import VERBS
-from orchestrator.saga import acts as saga_acts
+from orchestrator.saga.inputs import ActName
 from orchestrator.web.api import acts as web_acts
 from tests.cli.kit import PLAN, Api, Escrow
 
 RESOURCES = {verb.name: verb.resource for verb in VERBS}
-CASES: list[tuple[str, list[str], dict[str, str]]] = [
+CASES: list[tuple[str, list[str], dict[str, Any]]] = [
     ("force", ["taking_payment"], {"to": "taking_payment"}),
     ("retry", [], {}),
     ("abort", [], {}),
@@ -24,11 +25,13 @@ CASES: list[tuple[str, list[str], dict[str, str]]] = [
     ("confirm", ["reserve_inventory"], {"step": "reserve_inventory"}),
     ("deadline", ["patience", "+90s"], {"name": "patience", "due_at": "2026-11-21T12:01:30Z"}),
     ("abandon", [], {}),
+    ("migrate", ["2", "--map", "a=b", "--map", "c=d"], {"version": 2, "steps": {"a": "b", "c": "d"}}),
+    ("migrate", ["2"], {"version": 2}),
 ]
 
 
 @pytest.mark.parametrize(("verb", "arguments", "body"), CASES)
-def test_a_verb_sends_its_act(api: Api, escrow: Escrow, verb: str, arguments: list[str], body: dict[str, str]) -> None:
+def test_a_verb_sends_its_act(api: Api, escrow: Escrow, verb: str, arguments: list[str], body: dict[str, Any]) -> None:
     """A verb whose path, If-Match or body differs from the fixed contract would be refused by every API."""
     path = f"/v1/admin/orders/order-1/{RESOURCES[verb]}"
     api.on("POST", path, PLAN)
@@ -44,7 +47,7 @@ def test_a_verb_sends_its_act(api: Api, escrow: Escrow, verb: str, arguments: li
 
 def test_every_act_has_a_verb() -> None:
     """An act of the API without a verb could not be done from the command line."""
-    assert set(saga_acts.ACTS) == set(RESOURCES)
+    assert set(get_args(ActName)) == set(RESOURCES)
 
 
 def test_the_resources_are_those_of_the_api() -> None:

@@ -102,7 +102,7 @@ def test_the_acts_offered_fit_the_moment_and_the_role() -> None:
     told = story()
     open_acts = ["force", "retry", "abort", "hold", "skip", "deadline"]
     assert allowed_acts(told.order, is_admin=False) == open_acts
-    assert allowed_acts(told.order, is_admin=True) == [*open_acts, "abandon"]
+    assert allowed_acts(told.order, is_admin=True) == [*open_acts, "abandon", "migrate"]
     assert allowed_acts(ended().order, is_admin=False) == []
     assert allowed_acts(ended().order, is_admin=True) == ["force"]
     undo_acts = ["force", "retry", "hold", "skip", "confirm", "deadline"]

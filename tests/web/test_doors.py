@@ -53,7 +53,7 @@ def role_wanted(method: str, path: str) -> str | None:
         return "client"
     assert method == "POST"
     assert path.startswith("/v1/admin/")
-    return "admin" if path.endswith("/abandonments") else "operator"
+    return "admin" if path.endswith(("/abandonments", "/migrations")) else "operator"
 
 
 def app_of(api: TestClient) -> FastAPI:

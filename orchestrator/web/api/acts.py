@@ -1,4 +1,4 @@
-"""What operators do with one order: nine acts, one shape. Each names the seq that was seen, and why; each can be run dry."""
+"""What operators do with one order: ten acts, one shape. Each names the seq that was seen, and why; each can be run dry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ActRoute:
     role: Role = "operator"
     body: type[models.ActBody] = models.ActBody
     #: The example of what it takes.
-    takes: tuple[tuple[str, str], ...] = ()
+    takes: tuple[tuple[str, Any], ...] = ()
 
 
 ACTS = (
@@ -106,6 +106,16 @@ ACTS = (
         summary="Give the order up",
         doc="The hard stop: the order ends as it is, and what stays standing is listed.",
         role="admin",
+    ),
+    ActRoute(
+        path="migrations",
+        act="migrate",
+        summary="Move the order to another version of its definition",
+        doc="The same facts under the other version's names and rules: nothing is asked, undone or armed anew. `steps` gives the new "
+        "name of each step that is called otherwise there. 409 when that version could not go on with what the order did, or waits for.",
+        role="admin",
+        body=models.MigrateBody,
+        takes=(("version", 3), ("steps", {"take_payment": "charge_card"})),
     ),
 )
 

@@ -61,6 +61,13 @@ class HoldBody(ActBody):
     until: TimeText | None = None
 
 
+class MigrateBody(ActBody):
+    """`version`: of the same definition; `steps`: the new name of each step that is called otherwise there."""
+
+    version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+    steps: Annotated[dict[Label, Label], Field(max_length=200)] = {}
+
+
 class StepBody(ActBody):
     """`step`: which one."""
 

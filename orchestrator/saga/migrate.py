@@ -1,0 +1,132 @@
+"""Moving an order to another version of its definition (R30): the same facts, under the other version's names and rules.
+
+Nothing is asked, undone or armed anew: command ids, attempts and deadlines stay, and what is under way is answered as before. What the
+other version could not go on with is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.saga.draft import Draft
+from orchestrator.saga.order import Ask
+from orchestrator.saga.rulebook import Rulebook, undoing
+from orchestrator.saga.rules import Stage, StepRule
+
+
+class CannotMigrate(Exception):
+    """A verdict, and so never seen outside of the core: the reason."""
+
+
+def migrate(draft: Draft, target: Rulebook, names: Mapping[str, str]) -> None:
+    """Make the draft an order of `target`. `names`: the new name of each step that is called otherwise there. Raises: CannotMigrate."""
+    source = draft.rulebook
+    if draft.direction == "ended":
+        raise CannotMigrate("The order has ended: it stays what it was.")
+    if target.version == source.version:
+        raise CannotMigrate(f"The order is of version {source.version} already.")
+    _refuse_unknown(source, target, names)
+    _refuse_reuse(draft, target, names)
+    asks = [_renamed(ask, source, target, names) for ask in draft.asks.values()]
+    state = _state(draft, target, asks)
+    pivot_passed = _is_pivot_passed(draft, target, asks)
+    _rename(draft, asks, names)
+    if pivot_passed:
+        draft.disarm("patience")
+    draft.pivot_passed = pivot_passed
+    draft.rulebook, draft.version, draft.state = target, target.version, state
+
+
+def _refuse_unknown(source: Rulebook, target: Rulebook, names: Mapping[str, str]) -> None:
+    for old, new in names.items():
+        if old not in source.by_name:
+            raise CannotMigrate(f"Version {source.version} has no step {old}: its steps are {', '.join(source.by_name)}.")
+        if new not in target.by_name:
+            raise CannotMigrate(f"Version {target.version} has no step {new}: its steps are {', '.join(target.by_name)}.")
+    if len(set(names.values())) < len(names):
+        raise CannotMigrate("Two steps cannot become one: give each a name of its own.")
+
+
+def _refuse_reuse(draft: Draft, target: Rulebook, names: Mapping[str, str]) -> None:
+    """Command ids are made of step names (R6): a name that was asked must not come to mean another step of the same order."""
+    for old, new in names.items():
+        if old != new and old in target.by_name and any(ask.step == old for ask in draft.asks.values()):
+            raise CannotMigrate(
+                f"{old} was asked, and version {target.version} has another step of that name: their command ids would meet."
+            )
+
+
+def _renamed(ask: Ask, source: Rulebook, target: Rulebook, names: Mapping[str, str]) -> Ask:
+    """The ask under its name in the other version, which must understand what may still come of it."""
+    old, new = source.by_name[ask.step], target.by_name.get(names.get(ask.step, ask.step))
+    if new is None:
+        raise CannotMigrate(f"Version {target.version} has no step {ask.step}: say which one it is, with its new name.")
+    if ask.command_id:
+        _refuse_misunderstanding(ask, old, new)
+    return replace(ask, step=new.name)
+
+
+def _refuse_misunderstanding(ask: Ask, old: StepRule, new: StepRule) -> None:
+    """What was sent may be sent again, with the body it had, and answered: both must mean the same there."""
+    if new.participant != ask.participant:
+        raise CannotMigrate(f"{old.name} was asked of {ask.participant}, and {new.name} is asked of {new.participant}.")
+    if new.command != old.command or new.done_on != old.done_on or not old.refused_on <= new.refused_on:
+        raise CannotMigrate(f"{old.name} and {new.name} differ in command, done_on or refused_on: an answer would not be understood.")
+    if old.undo is None:
+        return
+    if new.undo is None:
+        raise CannotMigrate(f"The effect of {old.name} can be undone, and that of {new.name} cannot.")
+    if ask.undo_attempts and (new.undo.command, new.undo.done_on) != (old.undo.command, old.undo.done_on):
+        raise CannotMigrate(f"The undo of {old.name} was sent, and that of {new.name} differs in command or done_on.")
+
+
+def _state(draft: Draft, target: Rulebook, asks: list[Ask]) -> str:
+    """Where the order stands in the other version: in the stage of what it waits for."""
+    if draft.direction == "undoing":
+        rank = max((ask.rank for ask in asks if ask.undo_is_open), default=None)
+        stage = next(_stage(target, ask) for ask in asks if ask.rank == rank)
+        return undoing(stage.name)
+    awaited = [ask for ask in asks if ask.is_open]
+    stages = {_stage(target, ask).index: _stage(target, ask) for ask in awaited}
+    if len(stages) != 1:
+        raise CannotMigrate(
+            f"The order waits for {', '.join(ask.step for ask in awaited)}, which version {target.version} asks one after the other."
+        )
+    [stage] = stages.values()
+    asked = {ask.step for ask in asks if ask.epoch == draft.epoch}
+    if missing := [step.name for step in stage.steps if step.name not in asked]:
+        raise CannotMigrate(f"Version {target.version} asks {', '.join(missing)} beside it, and they were not asked.")
+    return stage.state
+
+
+def _is_pivot_passed(draft: Draft, target: Rulebook, asks: list[Ask]) -> bool:
+    """Whether there is no way back in the other version. A way back that was closed is not opened again."""
+    pivot = target.pivot_index
+    if pivot is None:
+        passed = False
+    else:
+        places = [_stage(target, ask).index for ask in asks if ask.command_id and ask.epoch == draft.epoch]
+        refused = all(ask.forward == "refused" for ask in asks if _stage(target, ask).index == pivot)
+        passed = any(place > pivot for place in places) or (pivot in places and not refused)
+    if draft.pivot_passed and not passed:
+        raise CannotMigrate(f"The order has passed its pivot, and has not passed that of version {target.version}.")
+    if passed and draft.direction == "undoing":
+        raise CannotMigrate(f"The order is being undone, and has passed the pivot of version {target.version}.")
+    return passed
+
+
+def _stage(target: Rulebook, ask: Ask) -> Stage:
+    return target.stage_of(target.by_name[ask.step])
+
+
+def _rename(draft: Draft, asks: list[Ask], names: Mapping[str, str]) -> None:
+    keys = {old.key: new.key for old, new in zip(draft.asks.values(), asks, strict=True)}
+    draft.asks = {ask.key: ask for ask in asks}
+    draft.replies = {names.get(step, step): reply for step, reply in draft.replies.items()}
+    deadlines = {}
+    for name, deadline in draft.deadlines.items():
+        what, colon, key = name.partition(":")
+        renamed = f"{what}{colon}{keys.get(key, key)}"
+        deadlines[renamed] = deadline if renamed == name else replace(deadline, name=renamed)
+    draft.deadlines = deadlines
