@@ -1,0 +1,240 @@
+"""What is explored: an order without its history, what its participants did, and what Escrow has committed and not published yet.
+
+**Orders.** Two orders are one when they differ only in what deciding copies and never asks (seq, hash, ids, times, generations, the
+cause), and in how far the retry of what they wait for is: how often it was sent, whether a reply or the next attempt is due, whether the
+alarm was given. What is left out is named; every field that is not named counts, so a new one does. That the retry makes no other
+difference is not believed but tried, for each order (`Moves`); where it does, the order counts as one of its own.
+
+**Messages under way are not kept, for they follow from the rest.** A copy of any message may come at any later time (duplicates without
+number, delays without end), so what was published once can always come: a command and an undo when their bit is set here; the stored
+reply when the participant's row holds one; `CommandTooLate` when an undo came first; the confirmation of an undo when the row is undone
+(each sending of an undo is confirmed under its own message id, so one that is new to Escrow can be had; of the others R15 lets copies do
+nothing). What may come need not: a message that is never delivered is a lost one. So this world does everything that one with a bounded
+number of duplicates does, and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import product
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from orchestrator.contract import canonical
+from orchestrator.saga.order import Ask, Order
+
+# --- the row of one ask: what its participant remembers (R20), and what was said about it, as bits --------------------------------
+#: The participant did it, and stored this reply.
+DONE = 1
+#: The participant refused it, and stored this reply.
+REFUSED = 2
+#: An undo came: reversed, or a tombstone for a command that never ran.
+UNDONE = 4
+#: Escrow has decided the stored reply: copies of it are seen (R15).
+HEARD = 8
+#: Escrow has decided the `CommandTooLate`.
+LATE_HEARD = 16
+#: The command was published at least once.
+SENT = 32
+#: The undo was published at least once.
+UNDO_SENT = 64
+#: An operator said by name that the undo was done by hand, and no success was heard since.
+VOUCHED = 128
+
+#: One command of an order: (place of its ask in the ledger, whether it is the undo).
+Sending = tuple[int, bool]
+
+_LEFT_OUT = {"order_id", "definition", "version", "seq", "hash", "generation", "opened_at", "updated_at", "state_entered_at", "cause"}
+#: Maps that have rules of their own; others count as they are.
+_LEDGERS = {"asks", "deadlines"}
+_MAPS = [field.name for field in fields(Order) if str(field.type).startswith("Mapping") and field.name not in _LEDGERS]
+_ASK_LEFT_OUT = {"command_id", "since", "body_seq", "undo_body_seq"}
+_RETRY = {"attempts", "attempts_base", "undo_attempts", "undo_attempts_base", "undo", "alarm"}
+_order_values = attrgetter(*(field.name for field in fields(Order) if field.name not in {*_LEFT_OUT, *_LEDGERS, *_MAPS}))
+_map_values = attrgetter(*_MAPS)
+_ask_values = attrgetter(*(field.name for field in fields(Ask) if field.name not in _ASK_LEFT_OUT | _RETRY))
+#: An expression that compiles, and has no value for any order.
+_FAILS = "order.there_is_no_such_field == 1"
+#: Deadlines that follow each other in one wait.
+_WAITS = {"reply": "answer", "retry": "answer", "undo_reply": "undo", "undo_retry": "undo"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """How far a run is explored. Duplicates, delays and losses of messages are not bounded."""
+
+    #: Sendings of a command before silence is final, and of an undo before the alarm; a definition with fewer keeps its own.
+    attempts: int = 2
+    #: Operator acts a run.
+    acts: int = 1
+    #: Crashes between commit and publish a run.
+    crashes: int = 1
+    #: States after which the exploration is given up as too large.
+    states: int = 2_000_000
+
+
+class World(NamedTuple):
+    """One state of the exploration."""
+
+    #: Number of the order in the `Orders`.
+    order: int
+    #: A row for each ask, by its place in the ledger.
+    rows: bytes
+    #: Commands committed and, after a crash, not published yet.
+    unsent: frozenset[Sending]
+    #: What is left of the bound.
+    acts: int
+    crashes: int
+
+
+def bounded(document: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+    """An expanded document whose limits are at most `attempts`, wherever a retry stands in it."""
+    lowered: dict[str, Any] = _bounded(document, attempts, is_retry=False)
+    return lowered
+
+
+def _bounded(value: Any, attempts: int, *, is_retry: bool) -> Any:
+    if isinstance(value, Mapping):
+        limits = ("attempts", "stuck_after") if is_retry else ()
+        return {
+            name: min(item, attempts) if name in limits and item is not None else _bounded(item, attempts, is_retry=name == "retry")
+            for name, item in value.items()
+        }
+    return [_bounded(item, attempts, is_retry=False) for item in value] if isinstance(value, list) else value
+
+
+def variants(document: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, bool]]]:
+    """The document with its guards decided beforehand, in every way they can come out; and how they do, by their text.
+
+    What a guard says depends on data that nobody knows here. So each input is decided with each variant, and an order may go one way at one
+    time and another way at the next: all that any data can bring about, and more. Computed fields are null; what an expression that fails
+    leads to is not explored.
+    """
+    return [(_decided(document, iter(picks)), _texts(document, iter(picks))) for picks in product(*map(range, _guards(document)))]
+
+
+def undecided(document: Any) -> Any:
+    """The document with guards that fail whenever they are asked, so that it shows whether they are."""
+    if isinstance(document, Mapping):
+        return {
+            name: _FAILS if name in {"when", "until"} else dict.fromkeys(item, "null") if _is_computed(name, item) else undecided(item)
+            for name, item in document.items()
+        }
+    return [undecided(item) for item in document] if isinstance(document, list) else document
+
+
+def _is_computed(name: str, item: Any) -> bool:
+    return name == "with" and isinstance(item, Mapping)
+
+
+def _guards(value: Any) -> Iterator[int]:
+    """The number of ways in which each guard, or list of cases, can come out; in the order of `_decided`."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name in {"when", "until"} and isinstance(item, str):
+                yield 2
+            elif name == "cases":
+                yield len(item) + 1
+                yield from _guards([case["way"] for case in item])
+            else:
+                yield from _guards(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _guards(item)
+
+
+def _decided(value: Any, picks: Iterator[int]) -> Any:
+    if isinstance(value, list):
+        return [_decided(item, picks) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    decided: dict[str, Any] = {}
+    for name, item in value.items():
+        if name in {"when", "until"} and isinstance(item, str):
+            decided[name] = "true" if next(picks) else "false"
+        elif name == "cases":
+            taken = next(picks)
+            ways = _decided([case["way"] for case in item], picks)
+            decided[name] = [{"when": "true" if place == taken else "false", "way": way} for place, way in enumerate(ways)]
+        elif _is_computed(name, item):
+            decided[name] = dict.fromkeys(item, "null")
+        else:
+            decided[name] = _decided(item, picks)
+    return decided
+
+
+def _texts(value: Any, picks: Iterator[int]) -> dict[str, bool]:
+    texts: dict[str, bool] = {}
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name in {"when", "until"} and isinstance(item, str):
+                texts[item] = bool(next(picks))
+            elif name == "cases":
+                taken = next(picks)
+                texts |= {case["when"]: place == taken for place, case in enumerate(item)}
+                texts |= _texts([case["way"] for case in item], picks)
+            else:
+                texts |= _texts(item, picks)
+    elif isinstance(value, list):
+        for item in value:
+            texts |= _texts(item, picks)
+    return texts
+
+
+def shape(order: Order) -> tuple[Any, ...]:
+    """All of an order that makes a difference; how far a retry is makes none."""
+    return (
+        _order_values(order),
+        tuple(_ask_shape(ask) for ask in order.asks.values()),
+        tuple(sorted((waits_of(name), deadline.due_at is None) for name, deadline in order.deadlines.items())),
+        canonical.encode([dict(value) for value in _map_values(order)]),
+    )
+
+
+def retry_phase(order: Order, attempts: int) -> tuple[Any, ...]:
+    """How far the retries of an order are, with sendings counted no further than any limit."""
+    return (
+        tuple(sorted(order.deadlines)),
+        tuple(
+            (
+                ask.undo,
+                ask.alarm,
+                min(ask.attempts - ask.attempts_base, attempts),
+                min(ask.undo_attempts - ask.undo_attempts_base, attempts),
+            )
+            for ask in order.asks.values()
+        ),
+    )
+
+
+def waits_of(deadline: str) -> str:
+    """What a deadline is about: an ask's reply and its next attempt are one wait, those of its undo another; others are themselves."""
+    what, colon, key = deadline.partition(":")
+    return _WAITS.get(what, what) + colon + key
+
+
+def _ask_shape(ask: Ask) -> tuple[Any, ...]:
+    return (
+        _ask_values(ask),
+        "asked" if ask.undo_is_open else ask.undo,
+        ask.alarm and ask.forward != "asked",
+        ask.attempts > 0,
+        ask.undo_attempts > 0,
+    )
+
+
+class Orders:
+    """Every order met so far, one for all that are the same; by number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        #: The first of each.
+        self.met: list[Order] = []
+
+    def number(self, order: Order, phase: tuple[Any, ...] = ()) -> int:
+        """The number of an order; one that is new gets the next. `phase`: it differs by how far its retry is."""
+        number = self._numbers.setdefault((shape(order), phase), len(self.met))
+        if number == len(self.met):
+            self.met.append(order)
+        return number

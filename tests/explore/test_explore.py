@@ -1,0 +1,175 @@
+"""What the exploration visits, what it leaves out, and how it tells what it found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.contract import COMMAND_TOO_LATE
+from orchestrator.explore.inputs import Move, acts
+from orchestrator.explore.moves import Moves
+from orchestrator.explore.scenario import tell
+from orchestrator.explore.search import explore
+from orchestrator.explore.world import Bound, Orders, bounded, variants
+from orchestrator.saga import messages
+from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.rulebook import Rulebook
+from orchestrator.testing.play import play_file
+from tests.explore.kit import TEXTS, definition, explored
+from tests.saga.world import LOAN_RULES, ORDER_TEXT, PARCEL_RULES, TOUR_RULES, TRIP_RULES
+
+
+def test_the_shipped_definition_explores_clean() -> None:
+    """If it failed, some interleaving of what can happen to a shipped order would break a promise."""
+    exploration = explored("order")
+
+    assert exploration.counterexample is None
+    assert exploration.complete
+    assert exploration.ends > 1_000
+
+
+@pytest.mark.parametrize("rulebook", [TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES], ids=lambda rulebook: rulebook.name)
+def test_every_form_explores_clean(rulebook: Rulebook) -> None:
+    """If it failed, steps side by side, branches, loops or steps after the pivot would break a promise, or be beyond the exploration."""
+
+    class Read:
+        expanded = rulebook.document
+
+    exploration = explore(Read(), Bound(acts=0, crashes=0))  # type: ignore[arg-type]
+
+    assert exploration.counterexample is None
+    assert exploration.complete
+
+
+def test_an_exploration_repeats_itself() -> None:
+    """If it failed, a counterexample found once could not be found again."""
+    assert explored("pivot") == explored("pivot")
+
+
+def test_more_of_the_bound_reaches_more() -> None:
+    """If it failed, raising a bound would explore nothing new."""
+    states = [explored("pivot", acts=acts, crashes=crashes).states for acts, crashes in [(0, 0), (0, 1), (1, 1)]]
+
+    assert states == sorted(set(states))
+
+
+def test_too_many_states_are_not_called_clean() -> None:
+    """If it failed, an exploration that was given up would pass for one that found nothing."""
+    exploration = explored("pivot", states=100)
+
+    assert not exploration.complete
+    assert exploration.counterexample is None
+
+
+def test_limits_are_lowered_and_never_raised() -> None:
+    """If it failed, the exploration would run on other limits than it says."""
+    expanded = definition("pair").expanded
+    retries = [step["retry"] for step in bounded(expanded, 2)["steps"]] + [step["undo"]["retry"] for step in bounded(expanded, 2)["steps"]]
+
+    assert [retry["attempts"] for retry in retries] == [2, 2, None, None]
+    assert [retry["stuck_after"] for retry in retries] == [None, None, 2, 2]
+    assert bounded(expanded, 50) == expanded
+
+
+def test_guards_come_out_every_way() -> None:
+    """If it failed, a branch or the end of a loop would never be explored."""
+    decided = variants(LOAN_RULES.document)
+    said = [tuple(guards.items()) for _, guards in decided]
+
+    assert len(set(said)) == len(said) > 1
+    for guard in {text for texts in said for text, _ in texts}:
+        assert {dict(texts)[guard] for texts in said} == {True, False}
+
+
+@pytest.mark.parametrize("rulebook", [Rulebook(definition("pair").expanded), TOUR_RULES, TRIP_RULES], ids=lambda rulebook: rulebook.name)
+def test_orders_that_are_one_have_the_same_futures(rulebook: Rulebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, the exploration would leave out what makes a difference, and miss what only the left-out order does."""
+    alike: defaultdict[int, list[Order]] = defaultdict(list)
+    original = Orders.number
+
+    def number(orders: Orders, order: Order, phase: tuple[Any, ...] = ()) -> int:
+        known = original(orders, order, phase)
+        if len(alike[known]) < 4 and not any(met.seq == order.seq for met in alike[known]):
+            alike[known].append(order)
+        return known
+
+    class Read:
+        expanded = rulebook.document
+
+    monkeypatch.setattr(Orders, "number", number)
+    explore(Read(), Bound(acts=0))  # type: ignore[arg-type]
+    moves = Moves(rulebook.document, Bound())
+    compared = 0
+    for first, *others in alike.values():
+        for move in _every(rulebook, first):
+            expected = moves._effect(first, move)
+            for other in others:
+                assert moves._effect(other, move) == expected, (first, other, move)
+                compared += 1
+    assert compared > 50
+
+
+def _every(rulebook: Rulebook, order: Order) -> list[Move]:
+    moves = [Move("event", name) for name in rulebook.abort_on]
+    moves += [Move("deadline", name) for name in order.deadlines if ":" not in name]
+    moves += acts(rulebook, order)
+    for key, ask in order.asks.items():
+        moves += [Move("reply", key), Move("refusal", key), Move("too_late", key)] if ask.attempts else []
+        moves += [Move("undone", key)] if ask.undo_attempts else []
+    return moves
+
+
+@pytest.mark.parametrize("defect", ["silent step", "success in the backoff", "too late"])
+def test_what_is_found_plays_as_a_scenario(defect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a counterexample could not be played on the definition as it is written, with all its attempts."""
+    with monkeypatch.context() as patch:
+        _plant(patch, defect)
+        order = definition("order")
+        bound = Bound()
+        found = explore(order, bound).counterexample
+        assert found is not None
+        told = tell(order, bound, found, "order.yaml")
+        (tmp_path / "order.yaml").write_text(ORDER_TEXT)
+        (tmp_path / "found.yaml").write_text(told.scenario)
+        result = play_file(tmp_path / "found.yaml")
+
+        assert result is not None
+        assert result.failures == (), told.scenario
+        assert result.title == found.promise
+    healthy = play_file(tmp_path / "found.yaml")
+    assert healthy is not None
+    assert healthy.failures != ()
+    assert told.lines[0].startswith("1. OrderPlaced arrives")
+
+
+def _plant(patch: pytest.MonkeyPatch, defect: str) -> None:
+    success = messages._success
+
+    def deaf(line: Any, step: Any, ask: Ask) -> Any:
+        return line.late("deaf") if f"retry:{ask.key}" in line.draft.deadlines else success(line, step, ask)
+
+    if defect == "silent step":
+        patch.setattr(Ask, "possibly_done", property(lambda ask: ask.forward == "done"))
+    elif defect == "too late":
+        patch.setattr(messages, "COMMAND_TOO_LATE", f"Not{COMMAND_TOO_LATE}")
+    else:
+        patch.setattr(messages, "_success", deaf)
+
+
+def test_a_counterexample_is_the_plainest_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a reader would wade through acts and crashes that have nothing to do with what was found."""
+    monkeypatch.setattr(Ask, "possibly_done", property(lambda ask: ask.forward == "done"))
+
+    found = explored("pair").counterexample
+
+    assert found is not None
+    assert sorted(move.kind for move in found.moves) == ["deadline", "opens", "works"]
+    assert not any(move.crash for move in found.moves)
+
+
+def test_the_small_definitions_differ() -> None:
+    """If it failed, the mutations would be planted in fewer definitions than they say."""
+    assert len({definition(name).fingerprint for name in TEXTS}) == len(TEXTS)
