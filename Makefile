@@ -11,7 +11,7 @@ ARGS ?=
 N ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast golden check format bench lock clean
+.PHONY: help setup demo test fast golden docs check format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -39,6 +39,9 @@ fast: $(READY)  ## run the quick tests, offline
 
 golden: $(READY)  ## see that recorded orders fold and decide as they did (part of make test)
 	$(BIN)/python -m pytest tests/golden $(ARGS)
+
+docs: $(READY)  ## write the reference of the definition language anew from the code
+	$(BIN)/python -m tests.reference.generate
 
 check: $(READY)  ## lint, format, types, import rules
 	$(BIN)/ruff check

@@ -18,6 +18,7 @@
     ├─ TemporaryError      the world's   → roll back, retry with backoff, bounded
     │   ├─ StoreUnavailable
     │   ├─ StoreBusy
+    │   ├─ StoreForbidden      (a right is missing: exit status 2)
     │   └─ BusUnavailable
     ├─ DataRefused         the database refuses a batch for its data → bisect, quarantine
     └─ InvariantViolated   ours          → quarantine or park, alert; never swallowed
@@ -137,6 +138,10 @@ class StoreUnavailable(TemporaryError):
 
 class StoreBusy(TemporaryError):
     """Another transaction holds what this one needs: a lock timeout, a deadlock, a serialization failure."""
+
+
+class StoreForbidden(TemporaryError):
+    """The database does not let this user do what it must. What runs waits until the right is given; what starts does not."""
 
 
 class BusUnavailable(TemporaryError):

@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,9 +30,10 @@ from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire, canonical
 from orchestrator.errors import DefinitionError, SettingsError, TemporaryError
+from orchestrator.files import read_definition, shipped_definitions
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.check import check
-from orchestrator.saga.definition import Definition, read
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.store import audit, idempotency, schema
 from orchestrator.store import verify as kept
@@ -79,12 +79,13 @@ def new_token() -> str:
 def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()) -> list[Registration]:
     """Those of a directory, `extra`, and the shipped ones whose names neither has; with their openers: the highest version of a name.
 
-    A shipped one steps back before another that opens on the same event type. Raises: DefinitionError; SettingsError, naming both files,
-    for one version given twice, and for an event type that opens two definitions, or opens one and means something to another.
+    A shipped one steps back before another that opens on the same event type. Raises: DefinitionError; RequestError for a file that
+    cannot be read; SettingsError, naming both files, for one version given twice, and for an event type that opens two definitions, or
+    opens one and means something to another.
     """
     given = [*_of_directory(directory), *extra]
     named = {definition.name for definition in given}
-    shipped = [definition for definition in map(_read_file, _shipped_files()) if definition.name not in named]
+    shipped = [definition for definition in shipped_definitions() if definition.name not in named]
     findings = [finding for definition in [*shipped, *given] for finding in check(definition)]
     if findings:
         raise DefinitionError(findings)
@@ -96,27 +97,9 @@ def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()
     ]
 
 
-def shipped_definition(name: str) -> Definition:
-    """A definition that comes with Escrow."""
-    return next(definition for definition in map(_read_file, _shipped_files()) if definition.name == name)
-
-
-def _shipped_files() -> list[Path]:
-    directory = resources.files("orchestrator") / "definitions"
-    return sorted(Path(str(item)) for item in directory.iterdir() if item.name.endswith(".yaml"))
-
-
 def _of_directory(directory: Path | None) -> list[Definition]:
     files = sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]) if directory is not None else []
-    return [_read_file(file) for file in files]
-
-
-def _read_file(file: Path) -> Definition:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}.") from error
-    return read(text, str(file))
+    return [read_definition(file) for file in files]
 
 
 def _refuse_one_version_twice(definitions: Iterable[Definition]) -> None:
@@ -256,8 +239,12 @@ def make_process(
     role: str,
     consume: bool,
 ) -> Process:
-    """Register the definitions and put a process together. `consume` False: the API alone."""
+    """Register the definitions and put a process together. `consume` False: the API alone.
+
+    Raises: StoreForbidden, StoreUnavailable; SettingsError for changed content under a registered version.
+    """
     incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
+    schema.check_rights(engine)
     store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()))
     store.register(registrations)
     registry, queries, metrics = Registry(store), Queries(engine), Metrics()

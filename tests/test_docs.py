@@ -10,7 +10,6 @@ from typing import get_args
 import pytest
 from fastapi.routing import APIRoute
 from prometheus_client.metrics_core import Metric
-from pydantic import BaseModel
 
 from orchestrator.app.fleet import KEYS_KEPT_FOR
 from orchestrator.app.sizes import COMMAND_DATA_BYTES_MAX
@@ -22,17 +21,17 @@ from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.decision import Verdict
 from orchestrator.saga.expand import expand
-from orchestrator.saga.language import Choose, Document, Parallel, Repeat, Retry, Step, Undo
+from orchestrator.saga.language import Document, Retry
 from orchestrator.saga.order import CAUSES, Status
-from orchestrator.saga.source import FILE_BYTES_MAX
 from orchestrator.web import params
 from orchestrator.web.api.acts import ACTS
 from orchestrator.web.app import ROUTERS
 from orchestrator.web.problems import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "orchestrator").rglob("*.py")))
+#: Lines of a page, without its blocks of code.
 LINES_MAX = 200
 
 
@@ -145,69 +144,51 @@ def test_the_rights_are_those_that_the_doctor_asks_for() -> None:
     assert escrow == ["Escrow", rights.configure, rights.write, rights.read]
 
 
-@pytest.mark.parametrize(
-    ("section", "model"),
-    [
-        ("## The definition", Document),
-        ("## A step", Step),
-        ("## Steps side by side", Parallel),
-        ("## Branches", Choose),
-        ("## Loops", Repeat),
-        ("## Undo", Undo),
-        ("## Retry", Retry),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_the_keys_of_a_definition_are_those_of_the_code(section: str, model: type[BaseModel]) -> None:
-    """If it failed, an author would use a key that is refused, or not know one that is taken."""
-    text = page("definitions").partition(section)[2].partition("\n## ")[0]
-    told = {row[0]: row for row in (line.split(" | ") for line in re.findall(r"^\| (`.*) \|$", text, re.MULTILINE))}
-    keys = {field.alias or name: field for name, field in model.model_fields.items()}
-    assert [name.strip("`") for name in told] == list(keys)
-    if model is not Retry:
-        assert {name for name, row in ((name.strip("`"), row) for name, row in told.items()) if row[2] == "required"} == {
-            name for name, field in keys.items() if field.is_required()
-        }
-
-
-def test_the_defaults_and_limits_of_a_definition_are_those_of_the_code() -> None:
+def test_the_defaults_by_place_are_those_of_the_code() -> None:
     """If it failed, an author would reckon with other waits than Escrow keeps."""
     step = {"ask": "p", "command": "Do", "done_on": "Done", "deadline": "1s"}
     undo = {"command": "Undo", "done_on": "Undone", "deadline": "1s"}
     document = {"definition": "d", "version": 1, "opens_on": "Opened", "key": "k", "patience": "1h"}
     steps = [{**step, "step": "a", "undo": undo}, {**step, "step": "b", "pivot": True}]
     before, after = (one["retry"] for one in expand(Document.model_validate({**document, "steps": steps}))["steps"])
-    told = {
-        row[0]: row[2:]
-        for row in rows(page("definitions"), "key | kind | default before the pivot | default of the pivot, after it, and of undos")
-    }
+    told = {name: field.description or "" for name, field in Retry.model_fields.items()}
 
     assert before == {"attempts": 3, "first_ms": 1_000, "factor": 2.0, "max_ms": 60_000, "stuck_after": None}
     assert after == {"attempts": None, "first_ms": 5_000, "factor": 2.0, "max_ms": 300_000, "stuck_after": 5}
-    assert [told["attempts"][0][0], told["first"], told["factor"], told["max"], told["stuck_after"][1][0]] == [
-        "3",
-        ["1s", "5s"],
-        ["2", "2"],
-        ["60s", "5m"],
-        "5",
-    ]
-    assert f"at most {FILE_BYTES_MAX} characters" in page("definitions")
+    assert "Default before the pivot: 3. Elsewhere refused" in told["attempts"]
+    assert "Default before the pivot: 1s. Elsewhere: 5s." in told["first"]
+    assert "Default: 2." in told["factor"]
+    assert "Default before the pivot: 60s. Elsewhere: 5m." in told["max"]
+    assert "Default elsewhere: 5." in told["stuck_after"]
 
 
-def test_the_tests_that_guarantees_name_exist() -> None:
+@pytest.mark.parametrize("name", ["guarantees", "explanation/semantics"])
+def test_the_tests_that_a_page_names_exist(name: str) -> None:
     """If it failed, a promise would be shown by a test that is not there."""
-    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_0-9]+)`", page("guarantees"))
-    assert len(named) == len(rows(page("guarantees"), "what | rules | shown by"))
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_0-9]+)`", page(name))
+    assert page(name).count("tests/") == len(named)
     missing = [f"{file}::{test}" for file, test in named if not re.search(rf"def {test}\(", _text(ROOT / file))]
     assert missing == []
+
+
+def test_every_guarantee_names_its_test() -> None:
+    """If it failed, a promise would stand there that nobody checks."""
+    assert [row[0] for row in rows(page("guarantees"), "what | rules | shown by") if not row[2].startswith("tests/")] == []
+
+
+def test_every_rule_is_told_with_its_tests() -> None:
+    """If it failed, a rule of the design would be missing, or promised and shown by nothing."""
+    told = re.findall(r"^\*\*R([0-9]+)\. .*?\*\* (.*?)(?=\n\n|\Z)", page("explanation/semantics"), re.DOTALL | re.MULTILINE)
+    assert [int(number) for number, _ in told] == list(range(1, 33))
+    assert [number for number, text in told if "Shown by `tests/" not in text and text.strip() != "Not built yet."] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_pages_are_short_linked_and_lead_somewhere(path: Path) -> None:
     """If it failed, a page would be too long to read, found by nobody, or lead nowhere."""
     text = _text(path)
-    assert len(text.splitlines()) <= LINES_MAX
-    assert f"(docs/{path.name})" in _text(ROOT / "README.md")
+    assert len(re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()) <= LINES_MAX
+    assert f"({path.relative_to(ROOT).as_posix()})" in _text(ROOT / "README.md")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
 

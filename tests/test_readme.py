@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from orchestrator import wiring
 from orchestrator.bus.memory import MemoryBroker
 from orchestrator.bus.memory_transport import MemoryParticipantTransport
 from orchestrator.cli.exits import MEANINGS
 from orchestrator.cli.main import app
 from orchestrator.contract import Envelope, Topology, command_id, decode, encode
+from orchestrator.files import shipped_definition
 from orchestrator.saga.check import check
 from orchestrator.saga.definition import read
 from orchestrator.saga.graph import mermaid
@@ -45,7 +45,7 @@ def shell_commands() -> Iterator[list[str]]:
 
 def test_diagram_is_that_of_the_shipped_definition() -> None:
     """Otherwise the README would show states that the machine does not have."""
-    assert block("mermaid", "graph") == mermaid(Rulebook(wiring.shipped_definition("order").expanded))
+    assert block("mermaid", "graph") == mermaid(Rulebook(shipped_definition("order").expanded))
 
 
 def test_definition_is_right_and_short() -> None:

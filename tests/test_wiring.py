@@ -11,12 +11,14 @@ import pytest
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
-from orchestrator.errors import DefinitionError, SettingsError
+from orchestrator.errors import DefinitionError, RequestError, SettingsError
+from orchestrator.files import shipped_definition
+from orchestrator.saga.source import FILE_BYTES_MAX
 from orchestrator.store import schema
-from orchestrator.wiring import Process, _shipped_files, load_definitions, make_process, new_token, open_database, participants_of
+from orchestrator.wiring import Process, load_definitions, make_process, new_token, open_database, participants_of
 from tests.support.processes import eventually
 
-ORDER = next(file for file in _shipped_files() if file.name == "order.yaml").read_text()
+ORDER = Path(shipped_definition("order").file).read_text()
 
 
 def test_the_shipped_definitions_open_and_name_their_participants() -> None:
@@ -119,6 +121,23 @@ def test_a_definition_that_fails_its_checks_does_not_start(tmp_path: Path) -> No
     (tmp_path / "bad.yaml").write_text(ORDER.replace("patience: 30m", "patience: 1s").replace("definition: order", "definition: bad"))
     with pytest.raises(DefinitionError, match="patience"):
         load_definitions(tmp_path)
+
+
+def test_a_definition_that_cannot_be_read_is_refused_naming_its_file(tmp_path: Path) -> None:
+    """If it failed, a file in another encoding, or one that is no definition at all, would end the start with a traceback."""
+    (tmp_path / "latin.yaml").write_bytes(b"definition: caf\xe9")
+    with pytest.raises(RequestError, match=r"latin\.yaml is not text in UTF-8"):
+        load_definitions(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"#" * (FILE_BYTES_MAX + 1))
+    with pytest.raises(RequestError, match=r"latin\.yaml has more than"):
+        load_definitions(tmp_path)
+
+
+def test_a_shipped_definition_is_found_by_its_name_and_no_other() -> None:
+    """If it failed, a typing error would be a traceback, or a name stand for another definition in tests than at the start."""
+    assert shipped_definition("order").name == "order"
+    with pytest.raises(RequestError, match="No definition ordre comes with Escrow"):
+        shipped_definition("ordre")
 
 
 def test_tokens_are_long_and_differ() -> None:

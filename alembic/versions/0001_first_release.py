@@ -30,6 +30,7 @@ TABLES = (
     "jobs",
     "journal",
     "order_data",
+    "order_labels",
     "orders",
     "outbox",
     "parked",
@@ -175,6 +176,20 @@ def upgrade() -> None:
         sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_order_data")),
         postgresql_with={"fillfactor": 70},
+    )
+    op.create_table(
+        "order_labels",
+        sa.Column("order_id", Name, nullable=False),
+        sa.Column("name", Name, nullable=False),
+        sa.Column("value", Name, nullable=False),
+        sa.Column("opened_at", Instant, nullable=False),
+        sa.PrimaryKeyConstraint("order_id", "name", name=op.f("pk_order_labels")),
+    )
+    op.create_index(
+        op.f("ix_order_labels_name_value_opened_at_order_id"),
+        "order_labels",
+        ["name", "value", "opened_at", "order_id"],
+        unique=False,
     )
     op.create_table(
         "orders",

@@ -153,6 +153,8 @@ def _told(work: Work, decision: Decision) -> RequestError:
         return Conflict(f"The message still cannot be applied: {decision.reason}.")
     if decision.quarantine == "oversized":
         return Unprocessable(f"The data is too large: {decision.reason}.")
+    if decision.quarantine == "expression":
+        return Unprocessable(f"The definition cannot decide on this order: {decision.reason}.")
     return Conflict(f"There is an order {work.order_id} already, with other data.")
 
 

@@ -24,7 +24,7 @@ from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Se
 from orchestrator.app.relay import Relay
 from orchestrator.app.watch import Watcher
 from orchestrator.app.work import Handled, Outcome, Work, read
-from orchestrator.errors import DataRefused, InvariantViolated, StoreBusy, TemporaryError
+from orchestrator.errors import DataRefused, InvariantViolated, StoreBusy, StoreForbidden, TemporaryError
 
 #: Waits between tries while the database is busy or away: the first and the longest, in seconds.
 _AGAIN_FIRST_S, _AGAIN_MAX_S = 0.1, 2.0
@@ -279,6 +279,7 @@ class Line:
         try:
             beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
             self._database_is_back()
+            self._context.registry.forget_marks()
             if self._link.consuming and self._link_up_at is None:
                 self._link_up_at = beat.now
             self.beat_s = self._monotonic()
@@ -349,7 +350,9 @@ class Line:
     def _database_is_away(self, error: Exception, wait_s: float) -> None:
         """Let the inbox go, so that others may take it, and wait."""
         if self.database_up or self.beat_s is None:
-            _log.warning("the database does not answer", action="database_away", error=str(error))
+            refuses = isinstance(error, StoreForbidden)
+            what = "the database refuses what its user must do" if refuses else "the database does not answer"
+            _log.warning(what, action="database_away", error=str(error))
         self.database_up = False
         self._bus.pause()
         if wait_s:

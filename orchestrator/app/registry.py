@@ -11,8 +11,6 @@ from orchestrator.saga.rulebook import Rulebook
 
 #: The highest version that a definition can have.
 VERSION_MAX = 1_000_000
-#: Stands for the mark of a type that was not looked up.
-_NOT_READ = ("", 0)
 
 
 class Registry:
@@ -49,22 +47,24 @@ class Registry:
         return self.rulebook(name, version)
 
     def opener(self, event_type: str) -> Rulebook | None:
-        """The definition that the type opens, by the mark of the latest start, as of the last `renew` of it."""
+        """The definition that the type opens, by the mark of the latest start, as of the last tick."""
         marked = self._openers.get(event_type)
         return None if marked is None else self.rulebook(*marked)
 
     def renew(self, event_types: Iterable[str]) -> None:
-        """Once a batch, before its transaction: read the table again before any of its types is called unknown, and the marks of those
-        that open orders or were not looked up yet.
-        """
+        """Once a batch, before its transaction: read the table again before any of its types is called unknown, and the marks not known."""
         wanted = set(event_types)
         if not wanted <= self._types:
             known = self._store.known_types() | {COMMAND_TOO_LATE}
             if known != self._types:
                 self._types, self._openers = known, {}
         for event_type in wanted & self._types:
-            if self._openers.get(event_type, _NOT_READ) is not None:
+            if event_type not in self._openers:
                 self._openers[event_type] = self._store.opener(event_type)
+
+    def forget_marks(self) -> None:
+        """Once a tick: what opens orders is read again, so a new release's mark counts in every process within a tick of its start."""
+        self._openers.clear()
 
     def knows(self, event_type: str) -> bool:
         """Whether any registered definition names the type, as of the last `renew` of it."""

@@ -36,6 +36,10 @@ class Kept(Protocol):
     def deadlines(self) -> Sequence[Mapping[str, Any]]:
         """Its deadline rows, by name."""
 
+    @property
+    def labels(self) -> Sequence[Mapping[str, Any]]:
+        """Its label rows, by name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discrepancy:
@@ -63,6 +67,9 @@ class Projection(Protocol):
 
     def deadlines(self, order: Order) -> Sequence[Mapping[str, Any]]:
         """Its deadline rows, by name."""
+
+    def labels(self, order: Order) -> Sequence[Mapping[str, Any]]:
+        """Its label rows, by name."""
 
 
 def verify(
@@ -98,6 +105,8 @@ def _examine(one: Kept, projection: Projection) -> Iterator[Discrepancy]:
         yield Discrepancy(order_id=one.order_id, what="the order's row differs from its journal", mend=rebuild)
     if [dict(row) for row in one.deadlines] != [dict(row) for row in projection.deadlines(order)]:
         yield Discrepancy(order_id=one.order_id, what="the armed deadlines differ from the journal", mend=rebuild)
+    if [dict(row) for row in one.labels] != [dict(row) for row in projection.labels(order)]:
+        yield Discrepancy(order_id=one.order_id, what="the labels differ from the journal", mend=rebuild)
     waits = order.direction != "ended" or any(ask.undo_is_open for ask in order.asks.values())
     if waits and order.next_due_at is None:
         yield Discrepancy(order_id=one.order_id, what="it waits, and no deadline is armed (R27)", mend="retry or abort the order")

@@ -181,9 +181,13 @@ def _page(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "next_cursor": body.get("next_cursor")}
 
 
-def _query(query: Mapping[str, object]) -> dict[str, str]:
-    pairs = {name: value for name, value in query.items() if value is not None}
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in pairs.items()}
+def _query(query: Mapping[str, object]) -> dict[str, str | list[str]]:
+    """What httpx takes: a list is a parameter that is repeated."""
+    return {name: value if isinstance(value, list) else _parameter(value) for name, value in query.items() if value is not None}
+
+
+def _parameter(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _line(status: int, problem: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""`escrow definition`: check, draw and test definition files. Needs no database and no broker."""
+"""`escrow definition`: check, draw, explain, explore and test definition files, and look at those that are registered.
+
+Only the registered ones need a database, and nothing here a broker.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import migrate, scenarios
+from orchestrator.cli import explain, explore, migrate, registered, scenarios, schema
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.files import STDIN, read_text
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
@@ -16,7 +19,7 @@ from orchestrator.errors import DefinitionError, Finding
 if TYPE_CHECKING:
     from orchestrator.saga.definition import Definition
 
-app = typer.Typer(no_args_is_help=True, help="Check, draw and test definition files.")
+app = typer.Typer(no_args_is_help=True, help="Check, draw, explain, explore and test definitions; see what is registered.")
 
 
 @app.command()
@@ -63,6 +66,10 @@ def graph(
 
 app.command("test")(scenarios.command)
 app.command("migrate")(migrate.command)
+app.command("explain")(explain.command)
+app.command("schema")(schema.command)
+app.command("explore")(explore.command)
+registered.register(app)
 
 
 def _check(file: str) -> dict[str, Any]:

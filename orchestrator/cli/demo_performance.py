@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import typer
 
-from orchestrator import wiring
 from orchestrator.cli import demo_definition, demo_proof
 from orchestrator.cli.demo_child import DemoFailed
 from orchestrator.cli.demo_orders import Customers
@@ -22,6 +21,7 @@ from orchestrator.cli.demo_story import Story
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import note
 from orchestrator.cli.session import Session
+from orchestrator.files import shipped_definition
 
 
 def perform(session: Session, *, services: bool) -> None:
@@ -47,7 +47,7 @@ def _play(session: Session, directory: Path, *, services: bool) -> bool:
     """Whether everything held. Raises: DemoFailed, SettingsError, TemporaryError."""
     definitions = directory / "definitions"
     definitions.mkdir()
-    text = demo_definition.faster(wiring.shipped_definition("order"))
+    text = demo_definition.faster(shipped_definition("order"))
     (definitions / f"{demo_definition.NAME}.yaml").write_text(text, encoding="utf-8")
     with Screen(session) as screen, _stage(session, directory, definitions, services=services) as stage:
         screen.title(f"The outage story on {stage.title}.")

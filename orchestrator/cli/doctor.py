@@ -11,7 +11,7 @@ from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_table
 from orchestrator.cli.session import Session, session_of
 from orchestrator.contract import Topology
-from orchestrator.errors import EscrowError, SettingsError
+from orchestrator.errors import EscrowError, SettingsError, StoreForbidden
 
 if TYPE_CHECKING:
     from orchestrator.bus.doctor import Check
@@ -35,7 +35,7 @@ def command(ctx: typer.Context, output: OutputOption = Format.TABLE) -> None:
 
 
 def _database(session: Session, settings: Settings) -> list[Check]:
-    """Whether the database answers and is migrated."""
+    """Whether the database answers, is migrated, and lets its user read and write."""
     from orchestrator.bus.doctor import Check
     from orchestrator.config import masked
     from orchestrator.store import schema
@@ -48,13 +48,17 @@ def _database(session: Session, settings: Settings) -> list[Check]:
         engine = make_engine(url, clock=session.now)
         try:
             schema.check(engine)
+            schema.check_rights(engine)
         finally:
             engine.dispose()
     except SettingsError as error:
         problem, _, fix = str(error).partition(": ")
         return [Check("database", False, problem, fix or "correct ESCROW_DATABASE_URL.")]
+    except StoreForbidden as error:
+        problem, _, fix = str(error).partition(" Fix: ")
+        return [Check("database", False, problem, fix)]
     except EscrowError as error:
-        fix = "see that it runs, that ESCROW_DATABASE_URL is right, and that its user has the rights that docs/operations.md gives."
+        fix = "see that it runs, and that ESCROW_DATABASE_URL is right."
         return [Check("database", False, " ".join(str(error).split()), fix)]
     return [Check("database", True, f"{masked(url)}, migrated")]
 

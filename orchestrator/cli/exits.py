@@ -24,6 +24,7 @@ from orchestrator.errors import (
     MessageError,
     RequestError,
     SettingsError,
+    StoreForbidden,
     TemporaryError,
 )
 
@@ -87,7 +88,7 @@ def code_of(error: BaseException) -> ExitCode:
             return code_of_status(status)
         case DefinitionError():
             return ExitCode.FINDINGS
-        case MessageError() | RequestError():
+        case MessageError() | RequestError() | StoreForbidden():
             return ExitCode.USAGE
         case TemporaryError() | httpx.TransportError():
             return ExitCode.UNAVAILABLE

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from orchestrator.errors import RequestError
+from orchestrator.errors import DefinitionError, RequestError
+
+if TYPE_CHECKING:
+    from orchestrator.saga.definition import Definition
 
 #: Bytes of a file or of stdin that are read; the API takes 64 KiB, a definition is smaller than this.
 INPUT_BYTES_MAX = 1_000_000
@@ -27,6 +31,17 @@ def read_text(name: str) -> str:
     if len(raw) > INPUT_BYTES_MAX:
         raise RequestError(f"{shown} has more than {INPUT_BYTES_MAX} bytes.")
     return text
+
+
+def read_checked(file: str) -> Definition:
+    """The definition in a file, or on stdin for `-`. Raises: DefinitionError with what the checks find; RequestError as `read_text`."""
+    from orchestrator.saga.check import check
+    from orchestrator.saga.definition import read
+
+    definition = read(read_text(file), STDIN if file == "-" else file)
+    if findings := check(definition):
+        raise DefinitionError(findings)
+    return definition
 
 
 def _file(name: str) -> bytes:

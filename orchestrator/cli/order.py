@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import acts
+from orchestrator.cli import acts, order_graph
 from orchestrator.cli.client import Client, order_path
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.files import read_text
@@ -21,6 +21,7 @@ from orchestrator.saga.order import ENDS
 
 app = typer.Typer(no_args_is_help=True, help="Look at orders, place them, and act on them.")
 acts.register(app)
+app.command("graph")(order_graph.command)
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's id.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Rows a page.")]
@@ -41,6 +42,7 @@ def list_orders(
     waiting_on: Annotated[str | None, typer.Option(help="Only orders that wait for this participant.")] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Only orders whose deadline has passed.")] = False,
     definition: Annotated[str | None, typer.Option(help="Only orders of this definition.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only orders with this label; may be repeated.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
     everything: Everything = False,
@@ -48,7 +50,14 @@ def list_orders(
 ) -> None:
     """List orders, the newest first."""
     session = session_of(ctx)
-    filters = {"state": state, "status": status, "waiting_on": waiting_on, "overdue": overdue or None, "definition": definition}
+    filters = {
+        "state": state,
+        "status": status,
+        "waiting_on": waiting_on,
+        "overdue": overdue or None,
+        "definition": definition,
+        "label": [_label(text) for text in label or ()],
+    }
     with Client(session) as client:
         page = client.pages("/v1/orders", everything=everything, cursor=cursor, limit=limit, **filters)
     if output is Format.JSON:
@@ -166,6 +175,7 @@ def print_order(order: Mapping[str, Any], session: Session, output: Format) -> N
         return
     now = session.now()
     waits = [wait for wait in order.get("waiting_on") or [] if isinstance(wait, dict)]
+    labels = order.get("labels")
     print_fields(
         {
             "order": order.get("order_id"),
@@ -175,6 +185,7 @@ def print_order(order: Mapping[str, Any], session: Session, output: Format) -> N
             "seq": order.get("seq"),
             "epoch": order.get("epoch"),
             "cause": order.get("cause"),
+            "labels": [f"{name}={value}" for name, value in labels.items()] if isinstance(labels, dict) else None,
             "deadline": when(order.get("deadline_at"), now),
             "opened": when(order.get("opened_at"), now),
             "updated": when(order.get("updated_at"), now),
@@ -197,6 +208,14 @@ def raise_timeout(order: Mapping[str, Any], timeout_s: float) -> None:
     """End a wait whose time ran out. Raises: typer.Exit."""
     note(f"escrow: {order.get('order_id')} is still {order.get('status')} ({order.get('state')}) after {timeout_s:g} s.")
     raise typer.Exit(ExitCode.TIMED_OUT)
+
+
+def _label(text: str) -> str:
+    """A label as the API takes it. Raises: RequestError."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise RequestError(f"{text!r} is no label: write NAME=VALUE.")
+    return f"{name}:{value}"
 
 
 def _wanted(until: list[str] | None) -> frozenset[str]:

@@ -34,11 +34,12 @@ def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
         position=len(draft.asks),
         rank=rank,
         command_id=command_id(draft.before.order_id, draft.epoch, step.name, ask_round),
+        attempts=1,
         body_seq=draft.seq,
         since=draft.now,
     )
     draft.asks[ask.key] = ask
-    send(draft, step, ask, data=body(draft, step.fields))
+    _send(draft, step, ask, body(draft, step.fields))
 
 
 def next_rank(draft: Draft) -> int:
@@ -46,16 +47,19 @@ def next_rank(draft: Draft) -> int:
     return 1 + max((ask.rank for ask in draft.asks.values()), default=-1)
 
 
-def send(draft: Draft, step: StepRule, ask: Ask, *, data: Mapping[str, Any] | None = None, again: bool = False) -> None:
-    """Send an ask's command and await the reply. `again`: the same attempt, none is spent."""
-    attempt = ask.attempts if again else ask.attempts + 1
-    draft.change(ask, attempts=attempt)
+def send(draft: Draft, step: StepRule, ask: Ask, *, again: bool = False) -> None:
+    """Send an ask's next attempt and await the reply. `again`: the same attempt, none is spent."""
+    _send(draft, step, ask if again else draft.change(ask, attempts=ask.attempts + 1), None)
+
+
+def _send(draft: Draft, step: StepRule, ask: Ask, data: Mapping[str, Any] | None) -> None:
+    """Send the attempt that the ask has come to. `data`: the body, at the first."""
     draft.commands.append(
         Command(
             command_id=ask.command_id,
             participant=step.participant,
             name=step.command,
-            attempt=attempt,
+            attempt=ask.attempts,
             epoch=ask.epoch,
             data=data,
             body_seq=ask.body_seq,

@@ -16,7 +16,7 @@ from orchestrator.contract import canonical
 from orchestrator.errors import DefinitionError, Finding, MalformedMessage
 from orchestrator.saga.expand import expand
 from orchestrator.saga.language import Document
-from orchestrator.saga.source import FILE_BYTES_MAX, explain, line_of, one, parse
+from orchestrator.saga.source import explain, line_of, one, parse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,6 @@ class Definition:
 
 def read(text: str, file: str) -> Definition:
     """Read a definition. Raises: DefinitionError with every finding about its shape."""
-    if len(text) > FILE_BYTES_MAX:
-        raise one(file, 1, f"The file has {len(text)} characters.", f"Keep a definition under {FILE_BYTES_MAX}.")
     raw, lines = parse(text, file)
     try:
         canonical.check(raw)

@@ -15,6 +15,7 @@ from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.decision import Announcement, Command, Decision, Entry, Kind, Verdict
 from orchestrator.saga.inputs import Input, Message, OperatorAct, to_document
+from orchestrator.saga.labels import labels_of
 from orchestrator.saga.order import Ask, Cause, Deadline, Direction, Order, ask_document, deadline_document, scalars
 from orchestrator.saga.rulebook import NEW, Rulebook
 
@@ -46,6 +47,7 @@ class Draft:
         self.generation = order.generation
         self.state_entered_at = order.state_entered_at
         self.data = order.data
+        self.labels = order.labels
         self.replies = dict(order.replies)
         self.turns = order.turns
         self.asks = dict(order.asks)
@@ -153,6 +155,7 @@ class Draft:
             announced=self.announced,
             generation=self.generation,
             data=self.data,
+            labels=self.labels,
             replies=self.replies,
             turns=self.turns,
             asks=self.asks,
@@ -226,6 +229,7 @@ def blank_order(rulebook: Rulebook, order_id: str, data: Mapping[str, Any], now:
         updated_at=now,
         state_entered_at=now,
         data=data,
+        labels=labels_of(rulebook.labels, data),
         replies={},
         turns={},
         asks={},
@@ -255,6 +259,8 @@ def _patch(before: Order, after: Draft) -> dict[str, Any]:
     patch: dict[str, Any] = {"fields": present}
     if before.seq == 0:
         patch["data"] = after.data
+        if after.labels:
+            patch["labels"] = after.labels
     else:
         known = scalars(before)
         patch["fields"] = {name: value for name, value in present.items() if known[name] != value}

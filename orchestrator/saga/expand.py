@@ -27,6 +27,7 @@ def expand(document: Document) -> dict[str, Any]:
         "key": document.key,
         "patience_ms": document.patience,
         "abort_on": document.abort_on,
+        "labels": document.labels,
         "way": way,
         "stages": [{"stage": name, "state": state, "steps": [step.step for step in steps]} for name, state, steps in stages],
         "steps": [_step(step, unlimited=index >= first_unlimited) for index, (_, _, steps) in enumerate(stages) for step in steps],

@@ -25,7 +25,7 @@ def fold(journal: Iterable[Entry]) -> Order:
 
 def fold_document(journal: Iterable[Entry]) -> dict[str, Any]:
     """Like `fold`, as the document that is stored."""
-    document: dict[str, Any] = {"fields": {}, "data": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
+    document: dict[str, Any] = {"fields": {}, "data": {}, "labels": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
     seq = 0
     for entry in journal:
         seq += 1
@@ -45,10 +45,9 @@ def fold_document(journal: Iterable[Entry]) -> dict[str, Any]:
 def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """Apply one entry's patch to the document of an order, in place."""
     document["fields"] |= patch["fields"]
-    if "data" in patch:
-        document["data"] = patch["data"]
-    if "turns" in patch:
-        document["turns"] = patch["turns"]
+    for whole in ("data", "labels", "turns"):
+        if whole in patch:
+            document[whole] = patch[whole]
     for family in ("replies", "asks", "deadlines"):
         document[family] |= patch.get(family, {})
     for family, gone in (("deadlines", "disarmed"), ("replies", "replies_gone"), ("asks", "asks_gone")):

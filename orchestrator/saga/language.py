@@ -1,20 +1,26 @@
-"""The language of definitions: its words, their kinds and their limits. What they mean is `expand`'s and `rulebook`'s part."""
+"""The language of definitions: its words, their kinds and their limits. What they do is `expand`'s and `rulebook`'s part.
+
+The published JSON Schema and `docs/reference/definition.md` are made from these models: docstrings and descriptions are what authors read.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag, WithJsonSchema
 
 from orchestrator.contract import is_name
-from orchestrator.saga.expression import Expression, ExpressionError
+from orchestrator.contract.ids import NAME_PATTERN
+from orchestrator.saga.expression import LENGTH_MAX, Expression, ExpressionError
+from orchestrator.saga.labels import LABELS_MAX
 
 #: The longest duration a definition may name: ten years.
 DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+")
+_FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
 
 
 def parse_duration(text: object) -> int:
@@ -38,9 +44,15 @@ def _require_name(text: str) -> str:
 
 
 def _require_field(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}", text):
+    if _FIELD.fullmatch(text) is None:
         raise ValueError("a field is a name of the order's data, or STEP.FIELD for a step's reply")
     return text
+
+
+def _require_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("a field stands here twice, and one label each is enough")
+    return names
 
 
 def _require_expression(text: str) -> str:
@@ -51,11 +63,20 @@ def _require_expression(text: str) -> str:
     return text
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration)]
-Name = Annotated[str, Field(strict=True), AfterValidator(_require_name)]
+def _text(pattern: str) -> dict[str, Any]:
+    """What the JSON Schema says of a text that a validator of ours reads."""
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+#: In the schema it has a digit other than 0; that a sum is at most ten years, no schema can say.
+Duration = Annotated[int, BeforeValidator(parse_duration), WithJsonSchema(_text(f"(?=.*[1-9])({_DURATION_PART.pattern})+"))]
+Name = Annotated[str, Field(strict=True), AfterValidator(_require_name), WithJsonSchema(_text(NAME_PATTERN))]
 FieldName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field)]
-ExpressionText = Annotated[str, Field(strict=True), AfterValidator(_require_expression)]
+FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field), WithJsonSchema(_text(_FIELD.pattern))]
+#: Whether it is an expression, no schema can say.
+ExpressionText = Annotated[
+    str, Field(strict=True), AfterValidator(_require_expression), WithJsonSchema({"type": "string", "maxLength": LENGTH_MAX})
+]
 Fields = Annotated[list[FieldPath], Field(max_length=64)]
 Computed = Annotated[dict[FieldName, ExpressionText], Field(min_length=1, max_length=64)]
 #: What a command carries: fields as they are, or each computed.
@@ -63,7 +84,16 @@ With = Annotated[
     Annotated[Fields, Tag("(fields)")] | Annotated[Computed, Tag("(computed)")],
     Discriminator(lambda value: "(computed)" if isinstance(value, dict) else "(fields)"),
 ]
-Names = Annotated[list[Name], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=32)]
+_NameList = Annotated[list[Name], Field(max_length=32)]
+Names = Annotated[
+    list[Name],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=Name | _NameList),
+    Field(max_length=32),
+]
+#: Fields of the order's data, each once.
+Labels = Annotated[
+    list[FieldName], Field(max_length=LABELS_MAX, json_schema_extra={"uniqueItems": True}), AfterValidator(_require_different)
+]
 
 
 class _Model(BaseModel):
@@ -71,78 +101,126 @@ class _Model(BaseModel):
 
 
 class Retry(_Model):
-    """When the next attempt is due; None means: the default of the place where it stands."""
+    """When it is asked again.
 
-    attempts: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
-    first: Duration | None = None
-    factor: Annotated[float, Field(strict=True, ge=1, le=10)] | None = None
-    max: Duration | None = None
-    stuck_after: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+    Attempt k + 1 follows the silence of attempt k after min(`max`, `first` × `factor`^(k-1)), of which jitter takes away half at most. All
+    attempts carry the same command id and body. After the last attempt the step is *unknown*, not failed, and is undone like one that is
+    done. The pivot, the steps after it, and undos go on without limit.
+    """
+
+    attempts: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = Field(
+        default=None, description="All sendings counted. Default before the pivot: 3. Elsewhere refused: without limit."
+    )
+    first: Duration | None = Field(default=None, description="The first backoff. Default before the pivot: 1s. Elsewhere: 5s.")
+    factor: Annotated[float, Field(strict=True, ge=1, le=10)] | None = Field(
+        default=None, description="How a backoff grows to the next. Default: 2."
+    )
+    max: Duration | None = Field(default=None, description="The longest backoff. Default before the pivot: 60s. Elsewhere: 5m.")
+    stuck_after: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = Field(
+        default=None,
+        description="Sendings, after which the order is `stuck` and a human is called; it is asked on. Before the pivot refused: "
+        "`attempts` ends it. Default elsewhere: 5.",
+    )
 
 
 class Undo(_Model):
-    """How a step is undone."""
+    """How a step is undone.
 
-    command: Name
-    with_: With | None = Field(default=None, alias="with")
-    done_on: Name
-    deadline: Duration
-    retry: Retry = Retry()
+    An undo names the command it undoes, and is asked without limit until it is confirmed. A participant never refuses it.
+    """
+
+    command: Name = Field(description="What the participant is asked.")
+    with_: With | None = Field(
+        default=None,
+        alias="with",
+        description="As of a step; it may name any step, and is `null` where no reply came. Default: all of the order's data.",
+    )
+    done_on: Name = Field(description="The event that confirms it.")
+    deadline: Duration = Field(description="Silence after that: asked again.")
+    retry: Retry = Field(default=Retry(), description="When it is asked again.")
 
 
 class Branch(_Model):
     """One thing asked of one participant, beside others: they share the state of their block."""
 
-    step: Name
-    ask: Name
-    command: Name
-    with_: With | None = Field(default=None, alias="with")
-    done_on: Name
-    refused_on: Names = []
-    deadline: Duration
-    retry: Retry = Retry()
-    undo: Undo | None = None
-    pivot: StrictBool = False
-    harmless: StrictBool = False
+    step: Name = Field(description="Its name; the reply's data is kept under it.")
+    ask: Name = Field(description="The participant that is asked.")
+    command: Name = Field(description="What it is asked.")
+    with_: With | None = Field(
+        default=None,
+        alias="with",
+        description="What the command carries: fields, or `STEP.FIELD` of an earlier step's reply; or a map of each field to an "
+        "expression. Default: all of the order's data.",
+    )
+    done_on: Name = Field(description="The event that says it is done.")
+    refused_on: Names = Field(default=[], description="Events that say it will not be done.")
+    deadline: Duration = Field(description="Silence after that is an input.")
+    retry: Retry = Field(default=Retry(), description="When it is asked again.")
+    undo: Undo | None = Field(default=None, description="How it is undone. Every step before the pivot has one, or is `harmless`.")
+    pivot: StrictBool = Field(default=False, description="The point of no return; at most one.")
+    harmless: StrictBool = Field(default=False, description="It may be left standing, so it needs no undo.")
 
 
 class Step(Branch):
-    """One thing asked of one participant, by itself."""
+    """One thing asked of one participant, by itself.
 
-    state: Name | None = None
+    Every step before the pivot has an `undo`, or is `harmless`. Steps after it need none. A step without a reply (skipped by an operator)
+    gives `null` for `STEP.FIELD`.
+    """
+
+    state: Name | None = Field(default=None, description="The order's state while it waits for the step. Default: the step's name.")
 
 
 class Parallel(_Model):
-    """Steps that are asked side by side; the order goes on when all of them are done."""
+    """Steps that are asked side by side; the order goes on when all of them are done.
 
-    parallel: Name
-    state: Name | None = None
-    steps: Annotated[list[Branch], Field(min_length=2, max_length=16)]
+    Each has its own deadline, retry and undo. A refusal or the silence of one undoes the others, those still unknown too, side by side. A
+    block holds no pivot; before the pivot the longest of its steps counts for `patience`.
+    """
+
+    parallel: Name = Field(description="The block's name: while it is undone the state is `undoing_<name>`.")
+    state: Name | None = Field(
+        default=None, description="The order's state while it waits for any of its steps. Default: the block's name."
+    )
+    steps: Annotated[list[Branch], Field(min_length=2, max_length=16)] = Field(description="Its steps, without `state`.")
 
 
 class Case(_Model):
     """One of several ways: taken when its expression is the first that holds."""
 
-    when: ExpressionText
-    steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
+    when: ExpressionText = Field(description="What must hold.")
+    steps: Annotated[list[Item], Field(min_length=1, max_length=100)] = Field(description="What is done then, in that order.")
 
 
 class Choose(_Model):
-    """One of several ways, by the order's data and what steps answered."""
+    """One of several ways, by the order's data and what steps answered.
 
-    choose: Name
-    cases: Annotated[list[Case], Field(min_length=1, max_length=16)]
-    otherwise: Annotated[list[Item], Field(max_length=100)] = []
+    It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. A choice holds no pivot, and a
+    step after it may use the reply only of steps that are on every way.
+    """
+
+    choose: Name = Field(description="The choice's name.")
+    cases: Annotated[list[Case], Field(min_length=1, max_length=16)] = Field(description="The ways, in the order they are tried.")
+    otherwise: Annotated[list[Item], Field(max_length=100)] = Field(default=[], description="What is done when no case holds.")
 
 
 class Repeat(_Model):
-    """Steps that are asked again, turn after turn, until an expression holds."""
+    """Steps that are asked again, turn after turn, until an expression holds.
 
-    repeat: Name
-    steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
-    until: ExpressionText
-    at_most: Annotated[int, Field(strict=True, ge=1, le=1000)]
-    then: Literal["undo", "go_on"] = "undo"
+    The expression is asked after each turn. Each turn is an asking of its own, and is undone for itself. A loop holds no pivot, and every
+    turn counts for `patience`.
+    """
+
+    repeat: Name = Field(description="The loop's name.")
+    steps: Annotated[list[Item], Field(min_length=1, max_length=100)] = Field(
+        description="One turn; at least one step that every turn comes to."
+    )
+    until: ExpressionText = Field(description="The loop ends when it holds.")
+    at_most: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(description="Turns.")
+    then: Literal["undo", "go_on"] = Field(
+        default="undo",
+        description="After the last turn in vain: undo the order (cause `turns`), or go on. After the pivot only `go_on`.",
+    )
 
 
 _FIRST_WORDS: Final = {"parallel": Parallel, "choose": Choose, "repeat": Repeat}
@@ -169,16 +247,23 @@ Item = Annotated[
 
 
 class Document(_Model):
-    """A whole definition in the steps form."""
+    """A whole definition: what opens an order, its steps, how each is asked, waited for, asked again and undone."""
 
-    definition: Name
-    version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-    opens_on: Name
-    key: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    patience: Duration
-    abort_on: Names = []
-    steps: Annotated[list[Item], Field(min_length=1, max_length=100)]
-    announce: dict[str, Name] = {}
+    definition: Name = Field(description="Its name.")
+    version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(description="Raised with every change.")
+    opens_on: Name = Field(description="The event that opens an order.")
+    key: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
+        description="The field of that event's data which is the order's id; it must equal the event's `subject`."
+    )
+    patience: Duration = Field(description="For everything until the pivot is asked; then the order is undone.")
+    abort_on: Names = Field(default=[], description="Events that call the order off; once the pivot was asked they come too late.")
+    labels: Labels = Field(default=[], description="Fields of the order's data by which orders can be found.")
+    steps: Annotated[list[Item], Field(min_length=1, max_length=100)] = Field(description="In the order they are asked.")
+    announce: dict[str, Name] = Field(
+        default={},
+        description="What to publish when an order ends: `completed`, `compensated`, `abandoned` → message type.",
+        json_schema_extra={"properties": dict.fromkeys(("completed", "compensated", "abandoned"), _text(NAME_PATTERN))},
+    )
 
 
 Case.model_rebuild()

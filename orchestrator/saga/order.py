@@ -144,6 +144,8 @@ class Order:
     generation: int = 0
     #: The data of the event that opened it.
     data: Mapping[str, Any]
+    #: What it is found by, as it was at the opening: values by name, in text (`labels`).
+    labels: Mapping[str, str]
     #: Data of the event that completed a step, by step.
     replies: Mapping[str, Any]
     #: Turns of each loop since it was last entered, by its name.
@@ -176,7 +178,7 @@ class Order:
         return min((d.due_at for d in self.deadlines.values() if d.due_at is not None), default=None)
 
 
-_MAPS = ("data", "replies", "turns", "asks", "deadlines")
+_MAPS = ("data", "labels", "replies", "turns", "asks", "deadlines")
 _ORDER_TIMES = ("opened_at", "updated_at", "state_entered_at")
 _TIMES = frozenset({*_ORDER_TIMES, "since", "armed_at", "due_at"})
 #: The plain fields of an order: all but the maps, and the hash, which follows from the journal.
@@ -208,6 +210,7 @@ def to_document(order: Order) -> dict[str, Any]:
     return {
         "fields": scalars(order),
         "data": dict(order.data),
+        "labels": dict(order.labels),
         "replies": dict(order.replies),
         "turns": dict(order.turns),
         "asks": {key: ask_document(ask) for key, ask in order.asks.items()},
@@ -222,6 +225,7 @@ def from_document(document: Mapping[str, Any]) -> Order:
     return Order(
         **_revive(document["fields"]),
         data=document["data"],
+        labels=document["labels"],
         replies=document["replies"],
         turns=document["turns"],
         asks={ask.key: ask for ask in asks},

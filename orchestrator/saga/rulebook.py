@@ -45,6 +45,8 @@ class Rulebook:
         self.key: str = document["key"]
         self.patience_ms: int = document["patience_ms"]
         self.abort_on = frozenset(document["abort_on"])
+        #: Fields of the data that orders are found by.
+        self.labels: tuple[str, ...] = tuple(document["labels"])
         self.announce: Mapping[str, str] = document["announce"]
         self.stages = stages_of(document)
         self.way = Way(document, self.stages)

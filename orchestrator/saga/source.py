@@ -1,10 +1,12 @@
 """YAML files as their authors wrote them: values, and the line of each, so that a finding can say where.
 
-Used for definitions and scenarios. Bounded: no anchors, no dates, no key given twice, not nested too deep.
+Used for definitions and scenarios. Bounded, in this order: characters, nesting, values, and the characters of all paths together. There are
+no anchors, no tags, and no key given twice; null, true, false and numbers are written as in JSON, so `yes`, `1:30` and a date are texts.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,64 +16,112 @@ from orchestrator.contract import canonical
 from orchestrator.errors import DefinitionError, Finding
 from orchestrator.saga.language import KINDS
 
-#: Bytes of a file.
+#: Characters of a file.
 FILE_BYTES_MAX: Final = 262_144
+#: Values of a file, keys counted too.
+VALUES_MAX: Final = 20_000
+#: Characters of all paths together: a few long keys above many values would fill the memory.
+PATH_CHARS_MAX: Final = 16 * FILE_BYTES_MAX
+_TEXT = "tag:yaml.org,2002:str"
+#: Plain scalars that are no texts: what they are, how they are written, how they begin.
+_PLAIN = (
+    ("null", r"(?:~|null)?", ("", "~", "n")),
+    ("bool", r"true|false", ("t", "f")),
+    ("int", r"-?(?:0|[1-9][0-9]*)", tuple("-0123456789")),
+    ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", tuple("-0123456789")),
+)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors (bombs), without dates (they are not JSON), and without a key given twice."""
+    """YAML that holds JSON, within bounds. Raises: yaml.MarkedYAMLError, with the line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._values += 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not taken", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+            problem = "anchors and aliases are not taken"
+        elif getattr(event, "tag", None):
+            problem = "tags are not taken"
+        elif self._depth == canonical.DEPTH_MAX:
+            problem = "it is nested too deep"
+        elif self._values > VALUES_MAX:
+            problem = f"it has more than {VALUES_MAX} values"
+        else:
+            self._depth += 1
+            node = super().compose_node(parent, index)
+            self._depth -= 1
+            return node
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z")) for kind, pattern, firsts in _PLAIN if first in firsts]
+    for first in {first for _, _, firsts in _PLAIN for first in firsts}
 }
 
 
 def parse(text: str, file: str) -> tuple[dict[str, Any], dict[str, int]]:
     """The values of a YAML map, and the line of each path. Raises: DefinitionError."""
-    lines: dict[str, int] = {}
+    if len(text) > FILE_BYTES_MAX:
+        raise one(file, 1, f"The file has {len(text)} characters.", f"Keep it under {FILE_BYTES_MAX}.")
+    lines = _Lines(file)
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if not isinstance(node, yaml.MappingNode):
                 raise one(file, 1, "The document is not a map.", "Begin with `definition: NAME`.")
-            _note_lines(node, "", lines, file, depth_left=canonical.DEPTH_MAX)
+            lines.note(node, "")
             raw = loader.construct_document(node)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise one(file, line, f"Not readable as YAML: {error.problem}.", "Correct the YAML at this line.") from None
-    except (yaml.YAMLError, RecursionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # A tag that does not fit its value (`!!bool maybe`) makes the library raise almost anything.
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise one(file, 1, f"Not readable as YAML: {message}.", "Correct the YAML.") from None
-    return raw, lines
+    except (yaml.YAMLError, ValueError) as error:
+        # A character that YAML does not know; an integer of more digits than Python reads.
+        raise one(file, 1, f"Not readable as YAML: {str(error).splitlines()[0]}.", "Correct the YAML.") from None
+    return raw, lines.of_path
 
 
-def _note_lines(node: yaml.Node, path: str, lines: dict[str, int], file: str, *, depth_left: int) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if depth_left == 0:
-        raise one(file, node.start_mark.line + 1, "Nested too deep.", "Flatten the document.")
-    if isinstance(node, yaml.MappingNode):
+class _Lines:
+    """The line of each path of a document."""
+
+    def __init__(self, file: str) -> None:
+        self.of_path: dict[str, int] = {}
+        self._file = file
+        self._chars = 0
+
+    def note(self, node: yaml.Node, path: str) -> None:
+        """Note a value and those in it. Raises: DefinitionError, also for a key that is no text or stands twice."""
+        line = node.start_mark.line + 1
+        self.of_path.setdefault(path, line)
+        self._chars += len(path)
+        if self._chars > PATH_CHARS_MAX:
+            raise one(self._file, line, "The keys above these values are too long.", "Shorten the keys, or flatten the document.")
+        if isinstance(node, yaml.MappingNode):
+            self._note_map(node, path)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self.note(item, f"{path}[{index}]")
+
+    def _note_map(self, node: yaml.MappingNode, path: str) -> None:
+        keys: set[str] = set()
         for key, value in node.value:
-            name = f"{path}.{key.value}" if path else str(key.value)
             line = key.start_mark.line + 1
-            if name in lines:
-                raise one(file, line, f"`{name}` stands here twice.", "Keep one of them.")
-            lines[name] = line
-            _note_lines(value, name, lines, file, depth_left=depth_left - 1)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _note_lines(item, f"{path}[{index}]", lines, file, depth_left=depth_left - 1)
+            if key.tag != _TEXT:
+                raise one(self._file, line, "A key is no text.", "Put it into quotes.")
+            name = f"{path}.{key.value}" if path else key.value
+            if key.value in keys:
+                raise one(self._file, line, f"`{name}` stands here twice.", "Keep one of them.")
+            keys.add(key.value)
+            self.of_path.setdefault(name, line)
+            self.note(value, name)
 
 
 def explain(item: Any, file: str, lines: Mapping[str, int]) -> Finding:

@@ -1,12 +1,13 @@
 """The way forward through a definition: stages, and what stands between them.
 
 A *place* is a stage, a choice, the entry to a loop or the end of its turn; None is the end of the way. Whoever leaves a stage walks from
-place to place, deciding by the order's data, until a stage or the end is reached (`forward`).
+place to place, deciding by the order's data, until a stage or the end is reached (`forward`). Places have no repr of their own: each
+holds all that follow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from orchestrator.saga.expression import Expression
 from orchestrator.saga.rules import Stage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Choice:
     """The first case that holds is taken."""
 
@@ -22,7 +23,7 @@ class Choice:
     otherwise: Place
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Turn:
     """The end of a loop's turn. Set once, when the way is laid: its body ends at it."""
 
@@ -35,7 +36,7 @@ class Turn:
     body: Place = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Entry:
     """The entry to a loop: the first turn begins."""
 
@@ -78,16 +79,27 @@ class Way:
 Exit: TypeAlias = tuple[Stage | None, tuple[str, ...]]
 
 
-def exits(place: Place, conditions: tuple[str, ...] = (), seen: frozenset[int] = frozenset()) -> Iterator[Exit]:
-    """Every way to a next stage or to the end; one of them may be reached by several."""
-    if place is None or isinstance(place, Stage):
-        yield place, conditions
-    elif isinstance(place, Choice):
-        for when, then in place.cases:
-            yield from exits(then, (*conditions, when.text), seen)
-        yield from exits(place.otherwise, (*conditions, "otherwise"), seen)
-    elif isinstance(place, Entry):
-        yield from exits(place.turn.body, conditions, seen)
-    elif id(place) not in seen:
-        yield from exits(place.after, (*conditions, place.until.text), seen | {id(place)})
-        yield from exits(place.body, (*conditions, "again"), seen | {id(place)})
+def exits(place: Place) -> list[Exit]:
+    """Every next stage, and the end, that can be reached without passing another, with the conditions of a way to it.
+
+    What lies behind a place is told once, with the first way to it: all ways to all stages could be as many as 2 to the number of choices.
+    """
+    found: list[Exit] = []
+    seen: set[int] = set()
+    todo: list[tuple[Place, tuple[str, ...]]] = [(place, ())]
+    while todo:
+        here, conditions = todo.pop()
+        if here is None or isinstance(here, Stage):
+            found.append((here, conditions))
+        elif id(here) not in seen:
+            seen.add(id(here))
+            todo += [(there, (*conditions, *more)) for there, more in reversed(_branches(here))]
+    return found
+
+
+def _branches(place: Choice | Turn | Entry) -> list[tuple[Place, tuple[str, ...]]]:
+    if isinstance(place, Entry):
+        return [(place.turn.body, ())]
+    if isinstance(place, Choice):
+        return [*((then, (when.text,)) for when, then in place.cases), (place.otherwise, ("otherwise",))]
+    return [(place.after, (place.until.text,)), (place.body, ("again",))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +34,24 @@ class Registration:
     opens_on: str
     #: Whether this start wants it to be the one that `opens_on` opens.
     is_opener: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A registered version, as it is shown."""
+
+    name: str
+    version: int
+    fingerprint: str
+    #: Canonical JSON: as it was written, and what orders run on.
+    raw: bytes
+    expanded: bytes
+    opens_on: str
+    #: Whether events of type `opens_on` open this one, by the latest start.
+    is_opener: bool
+    registered_at: datetime
+    #: Orders pinned to it that have not ended.
+    open_orders: int
 
 
 def register(engine: sa.Engine, registrations: Sequence[Registration]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.contract import canonical
-from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreUnavailable
+from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreForbidden, StoreUnavailable
 from orchestrator.store.tables import Instant
 
 Clock = Callable[[], datetime]
@@ -33,6 +33,8 @@ _REFUSED_CLASSES = frozenset({"22", "23"})
 #: Connection, resources, intervention, system; then idle in transaction, read-only (a failover).
 _AWAY_CLASSES = frozenset({"08", "53", "57", "58"})
 _AWAY_STATES = frozenset({"25P03", "25006"})
+#: Insufficient privilege; no schema to create in, because the user may use none.
+_FORBIDDEN_STATES = frozenset({"42501", "3F000"})
 #: Deadlock and serialization; then lock not available.
 _BUSY_CLASSES = frozenset({"40"})
 _BUSY_STATES = frozenset({"55P03"})
@@ -46,6 +48,10 @@ _SQLITE_AWAY = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
+
+
+#: What to do when the user lacks a right.
+RIGHTS_FIX = "Fix: give the user the rights that docs/operations.md grants; `escrow db upgrade` needs the owner of the tables."
 
 
 class PostgreSQL:
@@ -95,6 +101,16 @@ class PostgreSQL:
         at: sa.ColumnElement[datetime] = sa.func.statement_timestamp(type_=Instant)
         return at - sa.literal(ago, sa.Interval) if ago else at
 
+    def missing_rights(self, connection: sa.Connection, tables: Collection[sa.Table]) -> list[str]:
+        """The rights that the user lacks to read and write the rows of these tables, as `INSERT on orders`."""
+        counting = [(table.name, table.autoincrement_column.name) for table in tables if table.autoincrement_column is not None]
+        names = {
+            "tables": sorted(table.name for table in tables),
+            "counting": [t for t, _ in counting],
+            "columns": [c for _, c in counting],
+        }
+        return sorted(connection.scalars(_MISSING_RIGHTS, names))
+
     @property
     def returns_from_cte(self) -> bool:
         """Whether a statement can write in a WITH clause and read around it."""
@@ -111,6 +127,8 @@ class PostgreSQL:
             return DataRefused(text) if isinstance(error, exc.DataError) else StoreUnavailable(text)
         if state[:2] in _REFUSED_CLASSES:
             return DataRefused(text)
+        if state in _FORBIDDEN_STATES:
+            return StoreForbidden(f"{text.splitlines()[0]}. {RIGHTS_FIX}")
         if state[:2] in _BUSY_CLASSES or state in _BUSY_STATES:
             return StoreBusy(text)
         if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES:
@@ -167,6 +185,10 @@ class SQLite:
         """The injected clock less `ago`, as a parameter."""
         return sa.literal(self.now(connection) - ago, Instant)
 
+    def missing_rights(self, connection: sa.Connection, tables: Collection[sa.Table]) -> list[str]:
+        """None: there are no users."""
+        return []
+
     @property
     def returns_from_cte(self) -> bool:
         """It cannot."""
@@ -197,6 +219,13 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 _NOW = sa.select(sa.func.statement_timestamp(type_=Instant))
 # The list is sorted by the caller, and unnest keeps its order.
 _LOCK_NAMES = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id")
+
+_MISSING_RIGHTS = sa.text(
+    "SELECT privilege || ' on ' || name FROM unnest(CAST(:tables AS text[])) AS name "
+    "CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege WHERE NOT has_table_privilege(name, privilege) "
+    "UNION ALL SELECT 'USAGE on ' || sequence FROM unnest(CAST(:counting AS text[]), CAST(:columns AS text[])) AS c(name, counter), "
+    "pg_get_serial_sequence(name, counter) AS sequence WHERE NOT has_sequence_privilege(sequence, 'USAGE')"
+)
 
 
 def pack_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -236,11 +265,12 @@ def of(bind: sa.Engine | sa.Connection) -> Dialect:
 def reading(engine: sa.Engine, *, is_snapshot: bool = False) -> Iterator[sa.Connection]:
     """A connection that reads. `is_snapshot`: all its statements see one state of the database.
 
-    Raises: StoreUnavailable.
+    Raises: StoreUnavailable, StoreForbidden.
     """
     with _translated(engine), engine.connect() as connection:
-        if is_snapshot and connection.dialect.name == "postgresql":
-            connection.execution_options(isolation_level="REPEATABLE READ")
+        if connection.dialect.name == "postgresql":
+            # One statement is a state of its own: no transaction around it, which would cost two more round trips.
+            connection.execution_options(isolation_level="REPEATABLE READ" if is_snapshot else "AUTOCOMMIT")
         yield connection
 
 
@@ -248,7 +278,7 @@ def reading(engine: sa.Engine, *, is_snapshot: bool = False) -> Iterator[sa.Conn
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A write transaction: commits at the end of the block, rolls back on an exception.
 
-    Raises: StoreUnavailable, StoreBusy, DataRefused, InvariantViolated in place of the driver's errors.
+    Raises: StoreUnavailable, StoreBusy, StoreForbidden, DataRefused, InvariantViolated in place of the driver's errors.
     """
     with _translated(engine), engine.connect() as connection:
         connection.execution_options(**{WRITE_OPTION: True})

@@ -13,7 +13,7 @@ from orchestrator.errors import InvariantViolated
 from orchestrator.saga import standing
 from orchestrator.saga.order import Order, from_document, to_document
 from orchestrator.store.dialect import Dialect, insert_rows, of, pack_rows
-from orchestrator.store.tables import order_data, orders
+from orchestrator.store.tables import order_data, order_labels, orders
 
 
 def projection(order: Order) -> dict[str, Any]:
@@ -37,6 +37,14 @@ def projection(order: Order) -> dict[str, Any]:
         "opened_at": order.opened_at,
         "updated_at": order.updated_at,
     }
+
+
+def label_rows(order: Order) -> list[dict[str, Any]]:
+    """The rows of `order_labels` that an order must have, by name."""
+    return [
+        {"order_id": order.order_id, "name": name, "value": value, "opened_at": order.opened_at}
+        for name, value in sorted(order.labels.items())
+    ]
 
 
 def read_document(document: bytes) -> Order:
@@ -64,6 +72,7 @@ def insert(connection: sa.Connection, opened: Sequence[Order]) -> None:
     """Write new orders. An id that exists is refused by the database (DataRefused)."""
     insert_rows(connection, orders, [projection(order) for order in opened])
     insert_rows(connection, order_data, [_document_row(order) for order in opened])
+    insert_rows(connection, order_labels, [row for order in opened for row in label_rows(order)])
 
 
 def update(connection: sa.Connection, moved: Sequence[tuple[Order, int]]) -> None:
@@ -109,7 +118,7 @@ def _load_statement(dialect: Dialect) -> sa.Select[Any]:
 def _update_statement(dialect: Dialect) -> sa.Update:
     rows = dialect.rows([*orders.c, sa.Column("old_seq", orders.c.seq.type)])
     # Neither the id, nor what is fixed at the opening.
-    changing = (name for name in orders.c.keys() if name not in {"order_id", "definition", "version", "opened_at"})  # noqa: SIM118 - a collection of columns
+    changing = (name for name in orders.c.keys() if name not in {"order_id", "definition", "opened_at"})  # noqa: SIM118 - a collection of columns
     return (
         sa.update(orders)
         .where(orders.c.order_id == rows.c.order_id, orders.c.seq == rows.c.old_seq)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.contract import is_name
 from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import Unprocessable
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.order import Order
 from orchestrator.store import counters
+from orchestrator.store.definitions import Registered
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.journal import read_entry
 from orchestrator.store.orders import read_document
 from orchestrator.store.quarantine import QuarantineRow
-from orchestrator.store.tables import OPEN_STATUSES, journal, order_data, orders, outbox, parked, quarantine
+from orchestrator.store.tables import OPEN_STATUSES, definitions, journal, order_data, order_labels, orders, outbox, parked, quarantine
 
 #: In the words of the index's predicate: with parameters the planner could not tell that the index will do.
 _IS_OPEN: sa.ColumnElement[bool] = sa.literal_column(
@@ -26,6 +29,8 @@ _IS_OPEN: sa.ColumnElement[bool] = sa.literal_column(
 )
 
 
+#: Of a definition; it fits the column.
+_VERSION = re.compile("[0-9]{1,9}")
 _BAD_CURSOR = "This cursor is none that Escrow gave: begin again without one."
 
 
@@ -50,13 +55,15 @@ class Queries:
         waiting_on: str | None = None,
         overdue: datetime | None = None,
         definition: str | None = None,
+        labels: Collection[tuple[str, str]] = (),
         after: str | None = None,
         limit: int = 50,
     ) -> tuple[list[Order], str | None]:
         """A page of orders, newest opened first, and the cursor of the next page (None: this is the last).
 
         `overdue`: those with a deadline at or before that instant. `waiting_on`: those that wait for this participant, or for `operator`,
-        whoever else they wait for. Raises: Unprocessable for a cursor that is none of ours.
+        whoever else they wait for. `labels`: those that have all of these (name, value). Raises: Unprocessable for a cursor that is none
+        of ours.
         """
         o = orders.c
         equal = {o.state: state, o.status: status, o.definition: definition}
@@ -68,13 +75,21 @@ class Queries:
         if status is None and (waiting_on is not None or overdue is not None):
             # Only open orders wait: their index is short.
             where.append(_IS_OPEN)
+        source = sa.join(orders, order_data, o.order_id == order_data.c.order_id)
+        at: sa.ColumnElement[datetime] = o.opened_at
+        key: sa.ColumnElement[str] = o.order_id
+        for name, value in labels:
+            label = order_labels.alias()
+            source = source.join(label, sa.and_(label.c.order_id == o.order_id, label.c.name == name, label.c.value == value))
+            # By the label's own columns: its index gives them in this order.
+            at, key = label.c.opened_at, label.c.order_id
         if after is not None:
-            where.append(_before(o.opened_at, o.order_id, after))
+            where.append(_before(at, key, after))
         statement = (
             sa.select(o.opened_at, o.order_id, order_data.c.document)
-            .join_from(orders, order_data, o.order_id == order_data.c.order_id)
+            .select_from(source)
             .where(*where)
-            .order_by(o.opened_at.desc(), o.order_id.desc())
+            .order_by(at.desc(), key.desc())
             .limit(limit + 1)
         )
         with reading(self._engine) as connection:
@@ -88,6 +103,34 @@ class Queries:
         statement = sa.select(journal).where(j.order_id == order_id, j.seq > after_seq).order_by(j.seq).limit(limit)
         with reading(self._engine) as connection:
             return [read_entry(row) for row in connection.execute(statement)]
+
+    def states(self, order_id: str) -> frozenset[str]:
+        """Every state that an order's journal names."""
+        statement = sa.select(journal.c.to_state).distinct().where(journal.c.order_id == order_id)
+        with reading(self._engine) as connection:
+            return frozenset(connection.scalars(statement))
+
+    def definitions(self, *, after: str | None = None, limit: int | None = None) -> tuple[list[Registered], str | None]:
+        """A page of registered definitions, by name and version, and the cursor of the next page. Without `limit`: all of them."""
+        d = definitions.c
+        statement = sa.select(definitions).order_by(d.name, d.version).limit(None if limit is None else limit + 1)
+        if after is not None:
+            name, version = _read_definition_cursor(after)
+            last = sa.tuple_(sa.literal(name, d.name.type), sa.literal(version, d.version.type))
+            statement = statement.where(sa.tuple_(d.name, d.version) > last)
+        with reading(self._engine) as connection:
+            found = _registered(connection, statement)
+        if limit is None or len(found) <= limit:
+            return found, None
+        last_one = found[limit - 1]
+        return found[:limit], _pack(f"{last_one.name} {last_one.version}")
+
+    def definition(self, name: str, version: int) -> Registered | None:
+        """One registered definition."""
+        d = definitions.c
+        with reading(self._engine) as connection:
+            found = _registered(connection, sa.select(definitions).where(d.name == name, d.version == version))
+        return found[0] if found else None
 
     def quarantine(
         self,
@@ -150,6 +193,16 @@ class Queries:
             return connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one()
 
 
+def _registered(connection: sa.Connection, statement: sa.Select[Any]) -> list[Registered]:
+    """The definitions that a statement finds, each with its open orders: a walk over those, for the counters do not know versions."""
+    rows = connection.execute(statement).all()
+    o = orders.c
+    count = sa.select(o.definition, o.version, sa.func.count().label("n")).where(_IS_OPEN, o.definition.in_({row.name for row in rows}))
+    found = connection.execute(count.group_by(o.definition, o.version))
+    open_orders = {(row.definition, row.version): row.n for row in found}
+    return [Registered(**row._mapping, open_orders=open_orders.get((row.name, row.version), 0)) for row in rows]
+
+
 def _waits_for(name: str) -> sa.ColumnElement[bool]:
     """Whether a name is among those of `orders.waiting_on`.
 
@@ -159,7 +212,7 @@ def _waits_for(name: str) -> sa.ColumnElement[bool]:
     return orders.c.waiting_on.contains(name, autoescape=True) & (sa.func.replace(names, f" {name} ", "") != names)
 
 
-def _before(at: sa.Column[Any], key: sa.Column[Any], cursor: str) -> sa.ColumnElement[bool]:
+def _before(at: sa.ColumnElement[datetime], key: sa.ColumnElement[str], cursor: str) -> sa.ColumnElement[bool]:
     """What comes after a cursor in a list that runs backwards."""
     last_at, last_key = _read_cursor(cursor)
     return sa.tuple_(at, key) < sa.tuple_(sa.literal(last_at, at.type), sa.literal(last_key, key.type))
@@ -169,16 +222,35 @@ def _next_cursor(keys: Sequence[tuple[datetime, str]], limit: int) -> str | None
     if len(keys) <= limit:
         return None
     at, key = keys[limit - 1]
-    return base64.urlsafe_b64encode(f"{format_time(at)} {key}".encode()).decode().rstrip("=")
+    return _pack(f"{format_time(at)} {key}")
+
+
+def _pack(text: str) -> str:
+    """What a cursor says, as it is given away."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _unpack(cursor: str) -> str:
+    """What a cursor says. Raises: ValueError."""
+    return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        at, _, key = text.partition(" ")
+        at, _, key = _unpack(cursor).partition(" ")
         opened_at = parse_time(at)
     except ValueError as error:
         raise Unprocessable(_BAD_CURSOR) from error
     if not key or "\0" in key:
         raise Unprocessable(_BAD_CURSOR)
     return opened_at, key
+
+
+def _read_definition_cursor(cursor: str) -> tuple[str, int]:
+    try:
+        name, _, version = _unpack(cursor).partition(" ")
+    except ValueError as error:
+        raise Unprocessable(_BAD_CURSOR) from error
+    if not is_name(name) or not _VERSION.fullmatch(version):
+        raise Unprocessable(_BAD_CURSOR)
+    return name, int(version)

@@ -14,18 +14,21 @@ from alembic.util import CommandError
 
 import orchestrator
 from alembic import command
-from orchestrator.errors import InvariantViolated, SettingsError
-from orchestrator.store.dialect import reading, writing
+from orchestrator.errors import InvariantViolated, SettingsError, StoreForbidden
+from orchestrator.store.dialect import RIGHTS_FIX, of, reading, writing
 from orchestrator.store.engine import make_engine
+from orchestrator.store.tables import metadata
 
 #: Held while migrating, so that two upgrades do not meet. Any fixed number.
 _UPGRADE_LOCK = 6_715_201
+#: Missing rights named in an error.
+_NAMED_MAX = 8
 
 
 def upgrade(url: str) -> None:
     """Bring a database to this code's revision, all or nothing. Idempotent.
 
-    Raises: SettingsError when the database is newer; StoreUnavailable.
+    Raises: SettingsError when the database is newer; StoreForbidden, StoreUnavailable.
     """
     engine = make_engine(url, clock=_no_clock)
     try:
@@ -46,6 +49,15 @@ def check(engine: sa.Engine) -> None:
     with reading(engine) as connection:
         if _is_behind(connection):
             raise SettingsError("The database is not migrated: run `escrow db upgrade`.")
+
+
+def check_rights(engine: sa.Engine) -> None:
+    """Whether the user of a migrated database may read and write rows. Raises: StoreForbidden, naming what it may not; StoreUnavailable."""
+    with reading(engine) as connection:
+        missing = of(connection).missing_rights(connection, metadata.tables.values())
+    if missing:
+        more = f" and {len(missing) - _NAMED_MAX} more" if len(missing) > _NAMED_MAX else ""
+        raise StoreForbidden(f"The database's user lacks rights: {', '.join(missing[:_NAMED_MAX])}{more}. {RIGHTS_FIX}")
 
 
 def sql(url: str) -> str:

@@ -127,6 +127,18 @@ order_data = Table(
     postgresql_with={"fillfactor": 70},
 )
 
+#: What orders are found by; written at the opening. `opened_at` is the order's own: the list by a label walks one index, newest first.
+order_labels = Table(
+    "order_labels",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("value", Name, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    PrimaryKeyConstraint("order_id", "name"),
+    Index(None, "name", "value", "opened_at", "order_id"),
+)
+
 _APPLIED = text("cause_seq IS NOT NULL AND verdict = 'moved'")
 
 journal = Table(

@@ -1,4 +1,4 @@
-"""What `escrow verify` reads: every order with its journal and deadlines, page by page, each page one state of the database."""
+"""What `escrow verify` reads: every order with its journal, deadlines and labels, page by page, each page one state of the database."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from orchestrator.store import counters
 from orchestrator.store.deadlines import row_of
 from orchestrator.store.dialect import reading
 from orchestrator.store.journal import read_entry
-from orchestrator.store.orders import projection
-from orchestrator.store.tables import deadlines, journal, order_data, orders
+from orchestrator.store.orders import label_rows, projection
+from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders
 
 #: Orders read at once.
 BATCH = 200
@@ -39,6 +39,8 @@ class Kept:
     entries: list[Entry]
     #: Rows of `deadlines`, by name: must equal `Projection.deadlines`.
     deadlines: list[dict[str, Any]]
+    #: Rows of `order_labels`, by name: must equal `Projection.labels`.
+    labels: list[dict[str, Any]]
 
 
 class Projection:
@@ -52,6 +54,10 @@ class Projection:
         """Its deadline rows, by name."""
         rows = [row_of(order.order_id, deadline) for _, deadline in sorted(order.deadlines.items()) if deadline.due_at is not None]
         return [{column.name: row[column.name] for column in _JOURNALED} for row in rows]
+
+    def labels(self, order: Order) -> list[dict[str, Any]]:
+        """Its label rows, by name."""
+        return label_rows(order)
 
 
 def journals(engine: sa.Engine, batch: int = BATCH) -> Iterator[Kept]:
@@ -81,6 +87,7 @@ def _page(engine: sa.Engine, after: str, batch: int) -> list[Kept]:
         documents = {row.order_id: row.document for row in _of(connection, order_data.c, order_ids)}
         entries = _grouped(_of(connection, journal.c, order_ids, journal.c.seq))
         armed = _grouped(_of(connection, _JOURNALED, order_ids, deadlines.c.name))
+        labelled = _grouped(_of(connection, order_labels.c, order_ids, order_labels.c.name))
     return [
         Kept(
             order_id=order_id,
@@ -88,16 +95,17 @@ def _page(engine: sa.Engine, after: str, batch: int) -> list[Kept]:
             document=documents.get(order_id),
             entries=[read_entry(row) for row in entries.get(order_id, ())],
             deadlines=[dict(row._mapping) for row in armed.get(order_id, ())],
+            labels=[dict(row._mapping) for row in labelled.get(order_id, ())],
         )
         for order_id in order_ids
     ]
 
 
 def _ids(connection: sa.Connection, after: str, batch: int) -> list[str]:
-    """The next ids in any of the tables: an order of which only a journal or a deadline is left must show."""
+    """The next ids in any of the tables: an order of which only a journal, a deadline or a label is left must show."""
     parts = [
         sa.select(sa.select(table.c.order_id).distinct().where(table.c.order_id > after).order_by(table.c.order_id).limit(batch).subquery())
-        for table in (orders, order_data, journal, deadlines)
+        for table in (orders, order_data, journal, deadlines, order_labels)
     ]
     every = sa.union(*parts).subquery("ids")
     return list(connection.scalars(sa.select(every.c.order_id).order_by(every.c.order_id).limit(batch)))

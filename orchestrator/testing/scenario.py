@@ -1,4 +1,4 @@
-"""Scenario files: given an order, when this happens, then that is so. YAML, one scenario a file; the keys are in `docs/testing.md`."""
+"""Scenario files: given an order, when this happens, then that is so. YAML, one a file; the keys are in `docs/reference/scenarios.md`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.contract import canonical, is_order_id
 from orchestrator.errors import DefinitionError, Finding, MalformedMessage, RequestError
+from orchestrator.files import read_text
 from orchestrator.saga.decision import Verdict
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.inputs import ActName
@@ -18,7 +19,7 @@ from orchestrator.saga.language import parse_duration
 from orchestrator.saga.order import Status
 from orchestrator.saga.source import explain, parse
 from orchestrator.testing.expect import COMMAND_KEYS, deadlines_map
-from orchestrator.testing.load import load, read_text
+from orchestrator.testing.load import load
 
 
 def _one_of(*names: str) -> AfterValidator:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 from fastapi import Path, Query
 from fastapi.dependencies.models import Dependant
-from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
 from orchestrator.contract import canonical, is_order_id
 from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.contract.ids import ORDER_ID_PATTERN
+from orchestrator.saga.labels import LABELS_MAX, VALUE_CHARS_MAX
 from orchestrator.web.problems import ApiError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,18 +58,24 @@ OrderIdPath = Annotated[OrderId, Path(description=f"Order id: `{ORDER_ID_PATTERN
 RowIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$", description="Id of the quarantined message.")]
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items a page.")]
 Cursor = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]{1,512}$", description="`next_cursor` of the page before. Opaque.")]
+#: `NAME:VALUE`, read by `label_pairs`. Repeated: all must match.
+LabelFilter = Annotated[
+    list[Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,64}}:[^\x00]{{1,{VALUE_CHARS_MAX}}}$")]],
+    Query(max_length=LABELS_MAX, description="`NAME:VALUE`: orders with this label. Repeated: with all of them."),
+]
 NameFilter = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
 def refuse_unknown(request: Request) -> None:
-    """A dependency: query parameters that the route does not declare, or given twice, are an error (400)."""
-    allowed = sorted(_query_names(request.scope["route"].dependant))
+    """A dependency: query parameters that the route does not declare, or given twice where one is meant, are an error (400)."""
+    repeatable = _query_names(request.scope["route"].dependant)
+    allowed = sorted(repeatable)
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in allowed:
             takes = f"Allowed: {', '.join(allowed)}." if allowed else "This address takes none."
             raise ApiError("unknown_parameter", f"{_shown(name)} is no query parameter here. {takes}", allowed=allowed)
-        if given.count(name) > 1:
+        if given.count(name) > 1 and not repeatable[name]:
             raise ApiError("unknown_parameter", f"{_shown(name)} is given more than once.", allowed=allowed)
 
 
@@ -144,9 +151,17 @@ def idempotency_key(request: Request) -> str | None:
     return given[0]
 
 
-def _query_names(dependant: Dependant) -> set[str]:
-    names = {field.alias for field in dependant.query_params}
-    return names.union(*(_query_names(inner) for inner in dependant.dependencies))
+def label_pairs(filters: list[str]) -> list[tuple[str, str]]:
+    """(name, value) of each `LabelFilter`."""
+    return [(name, value) for name, _, value in (text.partition(":") for text in filters)]
+
+
+def _query_names(dependant: Dependant) -> dict[str, bool]:
+    """The query parameters that a route declares, and whether each may be repeated."""
+    names = {field.alias: get_origin(field.field_info.annotation) is list for field in dependant.query_params}
+    for inner in dependant.dependencies:
+        names |= _query_names(inner)
+    return names
 
 
 def _shown(text: str, chars_max: int = 64) -> str:

@@ -1,21 +1,24 @@
 """How stored things are shown: the fixed JSON shapes of the API, from values of the core and rows of the store.
 
-What customers wrote (bodies of commands, of quarantined messages) is shown to operators only; an order's data is not shown at all.
+What customers wrote (bodies of commands, of quarantined messages) is shown to operators only; of an order's data its labels are shown
+to everybody, and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract import canonical
-from orchestrator.saga import standing
+from orchestrator.saga import graph, standing
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.web.auth import Caller
 
 if TYPE_CHECKING:
+    from orchestrator.store.definitions import Registered
     from orchestrator.store.quarantine import QuarantineRow
 
 #: Members of an effect that carry what customers wrote.
@@ -38,6 +41,7 @@ def order_view(rulebook: Rulebook, order: Order, caller: Caller) -> dict[str, An
         "deadline_at": _plain(order.next_due_at),
         "attempts": waits[0]["attempts"] if waits else 0,
         "cause": order.cause,
+        "labels": dict(order.labels),
         "opened_at": _plain(order.opened_at),
         "updated_at": _plain(order.updated_at),
         "allowed_acts": list(acts),
@@ -59,6 +63,37 @@ def entry_view(entry: Entry, caller: Caller) -> dict[str, Any]:
         "reason": entry.reason,
         "effects": effects if caller.may("operator") else _without_payload(effects),
     }
+
+
+def graph_view(rulebook: Rulebook, order: Order, visited: Collection[str]) -> dict[str, Any]:
+    """The diagram of an order's version, with where the order is, was and can come to."""
+    marks = graph.marks(rulebook, order.state, visited)
+    return {
+        "order_id": order.order_id,
+        "definition": order.definition,
+        "version": order.version,
+        "current": marks.current,
+        "visited": sorted(marks.visited),
+        "possible": sorted(marks.possible),
+        "mermaid": graph.mermaid(rulebook, marks),
+    }
+
+
+def definition_view(row: Registered, *, whole: bool = False) -> dict[str, Any]:
+    """One registered definition; `whole` adds its documents."""
+    view = {
+        "name": row.name,
+        "version": row.version,
+        "opens_on": row.opens_on,
+        "is_opener": row.is_opener,
+        "open_orders": row.open_orders,
+        "fingerprint": row.fingerprint,
+        "registered_at": _plain(row.registered_at),
+    }
+    if whole:
+        view["document"] = canonical.load(row.raw)
+        view["expanded"] = canonical.load(row.expanded)
+    return view
 
 
 def quarantine_view(row: QuarantineRow, caller: Caller, *, whole: bool = False) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.app import restore
 from orchestrator.app.ports import Changes
+from orchestrator.files import shipped_definition
+from orchestrator.saga.definition import read
 from orchestrator.store import tables, verify
+from orchestrator.wiring import load_definitions
 from tests.app.house import House, answer, placed
 
 
@@ -20,7 +24,11 @@ def findings(house: House) -> list[tuple[str, str]]:
 
 
 def fill(house: House) -> None:
-    """Orders that wait, are undone, have ended."""
+    """Orders that wait, are undone, have ended; found by a label."""
+    labelled = read(
+        Path(shipped_definition("order").file).read_text().replace("version: 1", "version: 2\nlabels: [currency]"), "order.yaml"
+    )
+    house.store.register(load_definitions(None, extra=[labelled]))
     for order_id in ("done", "waits", "refused"):
         house.handle(placed(order_id))
     house.handle(answer("done", "reserve_inventory", "InventoryReserved"))
@@ -54,6 +62,8 @@ DAMAGES: dict[str, tuple[sa.Delete | sa.Update, str]] = {
         sa.update(tables.deadlines).values(generation=tables.deadlines.c.generation + 1),
         "the armed deadlines differ from the journal",
     ),
+    "a label is gone": (sa.delete(tables.order_labels), "the labels differ from the journal"),
+    "a label says something else": (sa.update(tables.order_labels).values(value="USD"), "the labels differ from the journal"),
     "the row is gone": (sa.delete(tables.orders), "the order's row differs from its journal"),
     "the row says something else": (sa.update(tables.orders).values(attempts=7), "the order's row differs from its journal"),
     "the document is gone": (sa.delete(tables.order_data), "the stored order differs from its journal"),
@@ -71,6 +81,16 @@ def test_what_does_not_agree_with_the_journal_is_found(house: House, damage: str
 
     assert ("waits", what) in findings(house)
     assert {order_id for order_id, _ in findings(house)} <= {"waits", ""}
+
+
+def test_labels_of_no_order_are_found(house: House) -> None:
+    """If it failed, a list by a label could be slowed down by what nobody sees."""
+    fill(house)
+    row = {"order_id": "nobody", "name": "currency", "value": "EUR", "opened_at": house.store.now()}
+    with house.engine.begin() as connection:
+        connection.execute(sa.insert(tables.order_labels), row)
+
+    assert findings(house) == [("nobody", "An order without a journal.")]
 
 
 @pytest.mark.parametrize(

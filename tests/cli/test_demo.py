@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from orchestrator import wiring
 from orchestrator.app.restore import Discrepancy, Report
 from orchestrator.cli import demo_definition
 from orchestrator.cli.demo_child import Child, DemoFailed
 from orchestrator.cli.demo_orders import Placed
 from orchestrator.cli.demo_proof import Ending, checks
 from orchestrator.cli.session import Session
+from orchestrator.files import shipped_definition
 from orchestrator.saga.check import check
 from orchestrator.saga.definition import read
 
-ORDER = wiring.shipped_definition("order")
+ORDER = shipped_definition("order")
 
 
 def _durations(document: Any, path: str = "") -> dict[str, int]:

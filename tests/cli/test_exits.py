@@ -30,6 +30,7 @@ CODES: list[tuple[Exception, int]] = [
     (errors.MalformedMessage(), 2),
     (errors.DefinitionError([]), 1),
     (errors.StoreUnavailable(), 6),
+    (errors.StoreForbidden(), 2),
     (errors.BusUnavailable(), 6),
     (errors.DataRefused(), 70),
     (errors.InvariantViolated(), 70),

@@ -34,6 +34,32 @@ def test_list_sends_its_filters(api: Api, escrow: Escrow) -> None:
     assert "--cursor abc" in result.stderr
 
 
+def test_list_sends_every_label(api: Api, escrow: Escrow) -> None:
+    """Orders of other customers would be listed as this one's."""
+    api.on("GET", "/v1/orders", PAGE)
+
+    escrow("order", "list", "--label", "region=eu", "--label", "note=a=b:c")
+
+    assert api.last.url.params.get_list("label") == ["region:eu", "note:a=b:c"]
+
+
+@pytest.mark.parametrize("label", ["region", "region=", "=eu", "", "region:eu"])
+def test_what_is_no_label_is_not_sent(api: Api, escrow: Escrow, label: str) -> None:
+    """A typing error would come back as a problem of the API, in the API's words."""
+    result = escrow("order", "list", "--label", label)
+
+    assert result.exit_code == 2
+    assert "is no label: write NAME=VALUE" in result.stderr
+    assert api.requests == []
+
+
+def test_show_tells_the_labels(api: Api, escrow: Escrow) -> None:
+    """Nobody would see what an order can be found by."""
+    api.on("GET", "/v1/orders/order-1", {**ORDER, "labels": {"customer": "7", "region": "eu"}})
+
+    assert "customer=7" in escrow("order", "show", "order-1").stdout
+
+
 def test_list_sends_no_filter_unasked(api: Api, escrow: Escrow) -> None:
     """`overdue=false` would hide the overdue orders, or be refused."""
     api.on("GET", "/v1/orders", PAGE)

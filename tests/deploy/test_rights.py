@@ -135,6 +135,45 @@ def test_a_database_user_without_rights_is_said_by_the_doctor(broker: RabbitServ
     assert "docs/operations.md" in check["fix"]
 
 
+def test_a_database_user_who_may_only_read_is_said_by_the_doctor_and_may_verify(broker: RabbitServer, owner: URL, tmp_path: Path) -> None:
+    """If it failed, half of the GRANTs would pass for all of them, until the first order comes."""
+    url = a_user(owner, "reader", grants="GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    env = {"ESCROW_DATABASE_URL": url, "ESCROW_AMQP_URL": url_of(broker, "escrow")}
+
+    [check] = doctor(tmp_path, env, status=1)
+
+    assert check["name"] == "database"
+    assert "lacks rights: DELETE on api_tokens" in check["detail"]
+    assert "docs/operations.md" in check["fix"]
+    escrow(tmp_path, env, "verify")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worker",),
+        ("serve", "--port", "0"),
+        ("token", "create", "me", "--role", "admin"),
+        ("verify",),
+        ("db", "check"),
+        ("db", "upgrade"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_without_rights_in_the_database_says_so(broker: RabbitServer, owner: URL, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """If it failed, a forgotten GRANT would be reported to us as a bug, and a supervisor would start the process again and again."""
+    env = {
+        "ESCROW_DATABASE_URL": a_user(owner, f"nobody_{'_'.join(words[:2]).replace('-', '')}"),
+        "ESCROW_AMQP_URL": url_of(broker, "escrow"),
+        "ESCROW_METRICS_ADDRESS": "127.0.0.1:0",
+    }
+
+    [line] = escrow(tmp_path, env, *words, status=2).splitlines()
+
+    assert line.startswith("escrow: PostgreSQL: permission denied for table")
+    assert "Fix: give the user the rights that docs/operations.md grants" in line
+
+
 def test_a_worker_says_what_to_change_and_goes_on_without_a_restart(broker: RabbitServer, database_url: str, tmp_path: Path) -> None:
     """If it failed, an operator would search a log for why nothing happens, or have to restart what waits to be let in."""
     env = {

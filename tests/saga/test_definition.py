@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import DefinitionError
 from orchestrator.saga.definition import read
 from orchestrator.saga.language import parse_duration
+from orchestrator.saga.source import parse
 from tests.saga.world import ORDER_TEXT
 
 #: Line numbers below count from the first line of this text.
@@ -74,7 +75,7 @@ UNREADABLE = [
     ("a: !!timestamp maybe\n", 1, "YAML"),
     ("a: !!bool maybe\n", 1, "YAML"),
     ("a: !!float ''\n", 1, "YAML"),
-    ("a: .nan\n", 1, "JSON"),
+    ("a: 1e400\n", 1, "JSON"),
     ("a: \x07\n", 1, "YAML"),
     ("a: " + "[" * 5_000 + "]" * 5_000, 1, ""),
     ("a: " + "9" * 5_000, 1, "YAML"),
@@ -103,6 +104,37 @@ def test_a_damaged_definition_is_read_or_refused(place: int, junk: str) -> None:
     """Else a typing slip is a traceback."""
     with suppress(DefinitionError):
         read(ORDER_TEXT[:place] + junk + ORDER_TEXT[place:], "order.yaml")
+
+
+def test_a_key_with_a_dot_is_not_taken_for_a_path() -> None:
+    """Else a file is refused for a key that stands in it once."""
+    raw, lines = parse("a: {b: 1}\na.b: 2\nc: [1]\nc[0]: 2\n", "dots.yaml")
+    assert raw == {"a": {"b": 1}, "a.b": 2, "c": [1], "c[0]": 2}
+    assert lines["a.b"] == 1
+
+
+def test_plain_words_are_read_as_json_writes_them() -> None:
+    """Else `on` is a key that nobody can find, `no` is no country, and 1:30 is ninety."""
+    text = (
+        "{on: yes, a: no, b: 1:30, c: 2026-11-21, d: 017, e: 0x1f, f: 1_000, g: .nan, h: true, i: ~, j: null, k: -1.5e3, l: 0, m: '1', n:}"
+    )
+    assert parse(text, "words.yaml")[0] == {
+        "on": "yes",
+        "a": "no",
+        "b": "1:30",
+        "c": "2026-11-21",
+        "d": "017",
+        "e": "0x1f",
+        "f": "1_000",
+        "g": ".nan",
+        "h": True,
+        "i": None,
+        "j": None,
+        "k": -1500.0,
+        "l": 0,
+        "m": "1",
+        "n": None,
+    }
 
 
 def test_all_defaults_are_written_out() -> None:

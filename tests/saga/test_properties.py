@@ -42,12 +42,12 @@ def _live(rulebook: Rulebook, picks: list[int], *, restart: bool = False) -> Sto
 
 
 def _assert_reverse(rulebook: Rulebook, before: Order, after: Order) -> None:
-    """No undo is sent for the first time on the way back while a later one is open, or still to come."""
+    """No undo is sent for the first time on the way back while one of what was asked later is open; what was asked side by side may be."""
     if after.direction != "undoing":
         return
     for key, ask in after.asks.items():
         first = ask.undo_attempts > 0 and (key not in before.asks or before.asks[key].undo_attempts == 0)
-        later = [other for other in after.asks.values() if other.position > ask.position]
+        later = [other for other in after.asks.values() if other.rank > ask.rank]
         if first and ask.undo_is_open and before.asks[key].undo == "none" and before.asks[key].forward != "refused":
             assert not [other.key for other in later if other.undo_is_open], key
 

@@ -44,18 +44,22 @@ def test_moves_are_not_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> 
 
 def test_the_picture_is_the_table() -> None:
     """Else the diagram in the README shows another saga."""
+    given_up = "silence (4 attempts of 30 s, 2 min 35 s in all), patience (30 min) or OrderCancelRequested"
     assert mermaid(ORDER_RULES).splitlines() == [
         "stateDiagram-v2",
         "    [*] --> reserving_inventory: OrderPlaced",
         "    reserving_inventory --> taking_payment: InventoryReserved",
-        "    reserving_inventory --> undoing_reserve_inventory: silence",
+        f"    reserving_inventory --> undoing_reserve_inventory: {given_up}",
         "    reserving_inventory --> compensated: InventoryRejected",
         "    taking_payment --> emailing_invoice: PaymentTaken",
-        "    taking_payment --> undoing_take_payment: silence",
+        f"    taking_payment --> undoing_take_payment: {given_up}",
         "    taking_payment --> undoing_reserve_inventory: PaymentDeclined",
         "    emailing_invoice --> completed: InvoiceEmailed",
+        "    emailing_invoice --> emailing_invoice: silence (1 min, asked again without limit, stuck after 5)",
         "    emailing_invoice --> undoing_take_payment: InvoiceRejected",
+        "    undoing_take_payment --> undoing_take_payment: silence (30 s, asked again without limit, stuck after 5)",
         "    undoing_take_payment --> undoing_reserve_inventory: PaymentRefunded",
+        "    undoing_reserve_inventory --> undoing_reserve_inventory: silence (30 s, asked again without limit, stuck after 5)",
         "    undoing_reserve_inventory --> compensated: InventoryReleased",
         "    completed --> [*]",
         "    compensated --> [*]",

@@ -380,7 +380,7 @@ def checked(rulebook: Rulebook, before: Order | None, input_: Input, now: dateti
 
 
 def _blank() -> dict[str, Any]:
-    return {"fields": {}, "data": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
+    return {"fields": {}, "data": {}, "labels": {}, "replies": {}, "turns": {}, "asks": {}, "deadlines": {}, "hash": ""}
 
 
 def assert_waits(rulebook: Rulebook, order: Order) -> None:

@@ -112,6 +112,7 @@ class World:
             updated_at=opened,
             state_entered_at=opened,
             data={"order_id": order_id, "note": "Grüße"},
+            labels={},
             replies={},
             turns={},
             asks={ask.key: ask},

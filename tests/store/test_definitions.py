@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.contract import canonical
 from orchestrator.errors import SettingsError
+from orchestrator.saga.order import Order
 from orchestrator.store.definitions import Registration
+from orchestrator.store.queries import Queries
 from orchestrator.store.transaction import SqlStore
+from tests.store.conftest import World
 
 EXPANDED = canonical.encode(
     {"opens_on": "OrderPlaced", "abort_on": ["Cancel"], "steps": [{"done_on": "Done", "refused_on": ["No"], "undo": {"done_on": "Undone"}}]}
@@ -84,3 +91,41 @@ def test_two_openers_for_one_event_are_refused(store: SqlStore) -> None:
     """If this failed, chance would decide which definition an event opens."""
     with pytest.raises(SettingsError, match="order 1 and other 1 both open on OrderPlaced"):
         store.register([registration(), registration("other")])
+
+
+def test_the_open_orders_of_each_version_are_counted(engine: sa.Engine, store: SqlStore, world: World, put: Callable[..., Order]) -> None:
+    """If this failed, a version would seem unused while orders run on it, or in use for ever."""
+    store.register([registration(), registration(version=2, fingerprint="g", is_opener=False), registration("demo", is_opener=False)])
+    put(world.order("one"))
+    put(replace(world.order("two"), version=2))
+    put(replace(world.order("three"), version=2, held=True))
+    put(replace(world.order("four"), version=2, state="completed", direction="ended", asks={}, deadlines={}))
+    found, cursor = Queries(engine).definitions()
+    assert [(row.name, row.version, row.is_opener, row.open_orders) for row in found] == [
+        ("demo", 1, False, 0),
+        ("order", 1, True, 1),
+        ("order", 2, False, 2),
+    ]
+    assert (cursor, {row.expanded for row in found}) == (None, {EXPANDED})
+
+
+def test_pages_of_definitions_go_on_where_they_ended(engine: sa.Engine, store: SqlStore) -> None:
+    """If this failed, a version would be on two pages, or on none."""
+    versions = [registration(version=version, fingerprint=str(version), is_opener=False) for version in (1, 2, 10)]
+    store.register([*versions, registration("Other", is_opener=False)])
+    queries = Queries(engine)
+    first, cursor = queries.definitions(limit=2)
+    second, end = queries.definitions(after=cursor, limit=2)
+    assert [(row.name, row.version) for row in [*first, *second]] == [("Other", 1), ("order", 1), ("order", 2), ("order", 10)]
+    assert end is None
+    one, none = queries.definition("order", 10), queries.definition("order", 3)
+    assert one is not None
+    assert (one.version, none) == (10, None)
+
+
+def test_every_state_that_a_journal_names_is_found(engine: sa.Engine, world: World, put: Callable[..., Order]) -> None:
+    """If this failed, an order's diagram would forget where the order was."""
+    put(world.order("one"))
+    put(world.order("other", state="elsewhere"))
+    assert Queries(engine).states("one") == {"reserving"}
+    assert Queries(engine).states("none") == frozenset()

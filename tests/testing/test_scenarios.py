@@ -124,7 +124,7 @@ def test_nothing_is_played_after_a_failure(tmp_path: Path) -> None:
         (HEAD + "then: {deadlines: patience}", "3: then.deadlines: deadlines are a list of names"),
         (HEAD + "then: {deadlines: {patience: soon}}", "3: then.deadlines: a duration is a number with a unit"),
         ("definition: order\ngiven: {order_id: a b}", "2: given.order_id: an order id has 1 to 128"),
-        (HEAD + "then: {data: {x: .nan}}", "1: (document): The scenario holds what JSON cannot"),
+        (HEAD + "then: {data: {x: 1e400}}", "1: (document): The scenario holds what JSON cannot"),
         ("- 1", "1: (document): The document is not a map."),
         ("a: [", "1: (document): Not readable as YAML"),
     ],

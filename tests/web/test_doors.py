@@ -24,6 +24,7 @@ from tests.web.kit import DATA, as_role, assert_problem, place
 from tests.web.world import World
 
 VIEWER = as_role("viewer")
+VALUES = {"order_id": "order-1", "quarantine_id": "none", "code": "stale", "name": "order", "version": "1"}
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 VIEWERS = {
     ("GET", path)
@@ -31,6 +32,9 @@ VIEWERS = {
         "/v1/orders",
         "/v1/orders/{order_id}",
         "/v1/orders/{order_id}/history",
+        "/v1/orders/{order_id}/graph",
+        "/v1/definitions",
+        "/v1/definitions/{name}/{version}",
         "/v1/quarantine",
         "/v1/quarantine/{quarantine_id}",
         "/metrics",
@@ -63,7 +67,7 @@ def app_of(api: TestClient) -> FastAPI:
 
 
 def filled(path: str) -> str:
-    return path.format_map({"order_id": "order-1", "quarantine_id": "none", "code": "stale"}) if "{" in path else path
+    return path.format_map(VALUES) if "{" in path else path
 
 
 @pytest.mark.parametrize(("method", "path"), EVERY)
@@ -116,7 +120,7 @@ def test_unknown_query_parameters_are_400(api: TestClient, method: str, path: st
 def test_the_allowed_parameters_are_named(api: TestClient) -> None:
     """A caller would have to guess how a filter is called."""
     problem = assert_problem(api.get("/v1/orders?page=2", headers=VIEWER), 400, "unknown_parameter")
-    assert problem["allowed"] == ["cursor", "definition", "limit", "overdue", "state", "status", "waiting_on"]
+    assert problem["allowed"] == ["cursor", "definition", "label", "limit", "overdue", "state", "status", "waiting_on"]
     assert_problem(api.get("/v1/orders?state=a&state=b", headers=VIEWER), 400, "unknown_parameter")
 
 

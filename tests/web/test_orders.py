@@ -204,6 +204,41 @@ def test_the_list_filters_and_pages(api: TestClient, world: World) -> None:
     assert len(api.get("/v1/orders?overdue=true", headers=VIEWER).json()["items"]) == 4
 
 
+def test_an_order_is_found_by_its_labels(api: TestClient, world: World) -> None:
+    """Support could not find a customer's orders, or would see another's among them."""
+    first = registration()
+    labelled = canonical.encode({**canonical.load(first.expanded), "version": 2, "labels": ["currency", "amount_minor", "note"]})
+    place(api, "order-0")
+    world.store.register([replace(first, version=2, fingerprint="2", expanded=labelled)])
+    for order_id, note in (("order-1", "a:b c&d=é"), ("order-2", None)):
+        world.clock += timedelta(seconds=1)
+        post(api, {"definition": "order", "order_id": order_id, "data": {**DATA, "note": note}})
+
+    shown = {"currency": "EUR", "amount_minor": "1980"}
+    labels = {o: api.get(f"/v1/orders/{o}", headers=VIEWER).json()["labels"] for o in ("order-0", "order-1", "order-2")}
+    assert labels == {"order-0": {}, "order-1": {**shown, "note": "a:b c&d=é"}, "order-2": shown}
+
+    def found(*label: str) -> list[str]:
+        page = api.get("/v1/orders", params={"label": label}, headers=VIEWER).json()
+        OrdersPage.model_validate(page)
+        return [order["order_id"] for order in page["items"]]
+
+    assert found("currency:EUR") == ["order-2", "order-1"]
+    assert found("currency:EUR", "note:a:b c&d=é") == ["order-1"]
+    assert found("currency:EUR", "amount_minor:7") == []
+    page = api.get("/v1/orders?label=currency:EUR&limit=1", headers=VIEWER).json()
+    page = api.get("/v1/orders", params={"label": "currency:EUR", "cursor": page["next_cursor"]}, headers=VIEWER).json()
+    assert ([order["order_id"] for order in page["items"]], page["next_cursor"]) == (["order-1"], None)
+
+
+@pytest.mark.parametrize(
+    "label", ["", "region", "region:", ":eu", "re gion:eu", "region:%00", "region:" + "x" * 129, "&label=".join(["a:b"] * 9)]
+)
+def test_what_is_no_label_is_422(api: TestClient, label: str) -> None:
+    """A filter would be ignored, and every order shown as if it matched."""
+    assert_problem(api.get(f"/v1/orders?label={label}", headers=VIEWER), 422, "unprocessable")
+
+
 def test_the_list_finds_an_order_by_whom_it_waits_for_during_a_backoff_too(api: TestClient, world: World) -> None:
     """An operator who asks what waits for a silent participant would see orders come and go with each attempt."""
     place(api)

@@ -36,6 +36,7 @@ ORDER: dict[str, Any] = {
     "deadline_at": "2026-11-21T02:42:12.250000Z",
     "attempts": 2,
     "cause": None,
+    "labels": {"region": "eu"},
     "opened_at": "2026-11-21T02:41:07.125000Z",
     "updated_at": "2026-11-21T02:41:42.250000Z",
     "allowed_acts": ["force", "retry", "abort", "hold", "skip", "deadline"],
@@ -57,6 +58,30 @@ HISTORY = {
         }
     ],
     "next_cursor": "2",
+}
+GRAPH: dict[str, Any] = {
+    "order_id": "order-8412",
+    "definition": "order",
+    "version": 1,
+    "current": "taking_payment",
+    "visited": ["reserving_inventory"],
+    "possible": ["emailing_invoice", "undoing_reserve_inventory", "undoing_take_payment"],
+    "mermaid": "stateDiagram-v2\n    [*] --> reserving_inventory: OrderPlaced\n",
+}
+REGISTERED: dict[str, Any] = {
+    "name": "order",
+    "version": 1,
+    "opens_on": "OrderPlaced",
+    "is_opener": True,
+    "open_orders": 12,
+    "fingerprint": "b9c3a3c1c2b3f0d0b9c3a3c1c2b3f0d0b9c3a3c1c2b3f0d0b9c3a3c1c2b3f0d0",
+    "registered_at": "2026-11-20T09:00:00.000000Z",
+}
+DEFINITIONS = {"items": [REGISTERED], "next_cursor": None}
+DEFINITION = {
+    **REGISTERED,
+    "document": {"definition": "order", "version": 1, "opens_on": "OrderPlaced", "key": "order_id", "patience": "30m"},
+    "expanded": {"definition": "order", "version": 1, "opens_on": "OrderPlaced", "key": "order_id", "patience_ms": 1_800_000},
 }
 PLAN = {
     "dry_run": True,

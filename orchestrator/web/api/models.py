@@ -117,6 +117,7 @@ class OrderView(BaseModel):
         description="Why the order left the straight path; null while it did not. "
         + " ".join(f"`{code}`: {meaning}" for code, meaning in CAUSES.items())
     )
+    labels: dict[str, str] = Field(description="What the order is found by: fields of its data, as its definition declares.")
     opened_at: str
     updated_at: str
     allowed_acts: list[ActName]
@@ -151,6 +152,47 @@ class HistoryPage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     items: list[EntryView]
+    next_cursor: str | None
+
+
+class GraphView(BaseModel):
+    """The state diagram of an order's version, with where the order is."""
+
+    model_config = ConfigDict(extra="forbid")
+    order_id: str
+    definition: str
+    version: int
+    current: str
+    visited: list[str] = Field(description="States it was in before.")
+    possible: list[str] = Field(description="States it can come to next by itself. An operator can force it to any step.")
+    mermaid: str = Field(description="A Mermaid `stateDiagram-v2`, with the classes `current`, `visited` and `possible`.")
+
+
+class DefinitionView(BaseModel):
+    """One registered version of a definition."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    version: int
+    opens_on: str
+    is_opener: bool = Field(description="Whether events of type `opens_on` open orders of this version.")
+    open_orders: int = Field(description="Orders of this version that have not ended.")
+    fingerprint: str = Field(description="sha256 of the canonical document, hexadecimal.")
+    registered_at: str
+
+
+class DefinitionDocuments(DefinitionView):
+    """One registered version, with its documents."""
+
+    document: dict[str, Any] = Field(description="As it was written.")
+    expanded: dict[str, Any] = Field(description="With every default written out and durations in ms: what orders run on.")
+
+
+class DefinitionsPage(BaseModel):
+    """A page of definitions, by name and version."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[DefinitionView]
     next_cursor: str | None
 
 

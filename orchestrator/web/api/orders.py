@@ -83,6 +83,7 @@ def list_orders(
     waiting_on: Annotated[NameFilter, Query(description="A participant, or `operator`: orders that wait for it, among others.")] = None,
     overdue: Annotated[params.OnlyTrue | None, Query(description="Only orders whose deadline has passed.")] = None,
     definition: NameFilter = None,
+    label: params.LabelFilter = [],  # noqa: B006  # FastAPI copies it
     cursor: Cursor = None,
     limit: Limit = params.LIMIT_DEFAULT,
 ) -> Response:
@@ -93,6 +94,7 @@ def list_orders(
         waiting_on=waiting_on,
         overdue=services.queries.now() if overdue else None,
         definition=definition,
+        labels=params.label_pairs(label),
         after=cursor,
         limit=limit,
     )
@@ -136,6 +138,17 @@ def history(
     page = entries[:limit]
     next_cursor = str(page[-1].seq) if len(entries) > limit else None
     return JsonResponse({"items": [views.entry_view(entry, caller) for entry in page], "next_cursor": next_cursor})
+
+
+@router.get(
+    "/v1/orders/{order_id}/graph",
+    **operation(VIEWER, summary="Draw an order", answers=models.GraphView, example=examples.GRAPH, problems=("not_found",)),
+)
+def graph(services: With, order_id: OrderIdPath) -> Response:
+    """The states of the order's version as a Mermaid diagram: where it is, where it was, and where it can come to next."""
+    order = _find(services, order_id)
+    rulebook = services.registry.rulebook(order.definition, order.version)
+    return JsonResponse(views.graph_view(rulebook, order, services.queries.states(order_id)))
 
 
 def _order_id(wish: models.PlaceOrder, data_key: str) -> str | None:
