@@ -11,7 +11,7 @@ import os
 import sys
 from tempfile import TemporaryDirectory
 
-from bench.core import decide_us
+from bench.core import decide_us, reference_us
 from bench.load import Load, Unfinished
 from bench.report import Figures, show
 from bench.site import Site
@@ -66,6 +66,7 @@ def measure(site: Site, *, sagas: int | None, rate_per_s: int) -> Figures:
             cpu_ms_per_saga=used,
             worker_rss_mb=rss_mb(site.worker_pids),
             decide_us=decide_us(),
+            reference_us=reference_us(),
             rate_per_s=rate_per_s,
             cores=len(os.sched_getaffinity(0)),
             workers=len(site.worker_pids),

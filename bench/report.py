@@ -24,8 +24,9 @@ class Figures:
     commits_per_saga_spaced: float
     cpu_ms_per_saga: Mapping[str, float]
     worker_rss_mb: float
-    #: Microseconds of one decision.
+    #: Microseconds of one decision, and of a reference that tells how fast the machine was at that moment.
     decide_us: float
+    reference_us: float
     rate_per_s: int
     cores: int
     workers: int
@@ -47,6 +48,7 @@ class Figures:
             "workers": self.workers,
             "worker_rss_mb": round(self.worker_rss_mb, 1),
             "decide_us": round(self.decide_us, 1),
+            "reference_us": round(self.reference_us, 1),
             "load_1m": round(self.load_1m, 2),
         }
 
@@ -66,6 +68,7 @@ def show(figures: Figures) -> None:
     table.add_row("CPU a saga: all", f"{sum(figures.cpu_ms_per_saga.values()):.2f} ms")
     table.add_row("memory of a worker", f"{figures.worker_rss_mb:.0f} MiB")
     table.add_row("one decision", f"{figures.decide_us:.0f} µs")
+    table.add_row("json.dumps of 60 integers, then", f"{figures.reference_us:.1f} µs")
     table.add_row("load average", f"{figures.load_1m:.1f}")
     Console().print(table)
     print(json.dumps(figures.document()))
