@@ -40,11 +40,9 @@ def decide_act(rulebook: Rulebook, order: Order, act: OperatorAct, now: datetime
         reason = f"The order is at seq {order.seq}, and you saw {act.seq}: look again, then repeat."
         return Decision(order=order, verdict="refused", reason=reason, problem="stale")
     draft = Draft(rulebook, order, now)
+    draft.target = target
     try:
-        if act.act == "migrate":
-            _migrate(draft, act, target)
-        else:
-            ACTS[act.act](draft, act)
+        ACTS[act.act](draft, act)
     except ActRefused as refused:
         return Decision(order=order, verdict="refused", reason=refused.reason, problem=refused.problem)
     except ExpressionError as error:
@@ -286,14 +284,14 @@ def _left_ms(due_at: datetime | None, now: datetime, *, least_ms: int = 1) -> in
     return least_ms if due_at is None else max(least_ms, round((due_at - now).total_seconds() * 1000))
 
 
-def _migrate(draft: Draft, act: OperatorAct, target: Rulebook | None) -> None:
+def _migrate(draft: Draft, act: OperatorAct) -> None:
     """Go on under another version of the definition (R30)."""
     if not act.is_admin:
         raise ActRefused("forbidden", "Only an admin may migrate an order.")
-    if target is None:
+    if draft.target is None:
         raise ActRefused("invalid", f"{draft.definition} has no version {act.arguments.get('version')}.")
     try:
-        migrate(draft, target, act.arguments.get("steps") or {})
+        migrate(draft, draft.target, act.arguments.get("steps") or {})
     except CannotMigrate as refused:
         raise ActRefused("conflict", str(refused)) from None
 
@@ -308,4 +306,5 @@ ACTS: dict[ActName, Callable[[Draft, OperatorAct], None]] = {
     "confirm": _confirm,
     "deadline": _deadline,
     "abandon": _abandon,
+    "migrate": _migrate,
 }

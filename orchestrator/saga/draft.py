@@ -57,6 +57,8 @@ class Draft:
         self.answered: list[str] = []
         #: Ledger keys of effects that nobody will undo, and why a human must look.
         self.left_standing: list[str] = []
+        #: The version of the definition that a migration goes to.
+        self.target: Rulebook | None = None
         #: Data of the message that is decided.
         self.event: Mapping[str, Any] = {}
         self.alerts: list[str] = []
