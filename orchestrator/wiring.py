@@ -194,6 +194,7 @@ class Process:
 
     def start(self) -> None:
         """Begin to work; returns at once."""
+        # What is there now stays to the end: without it a full collection costs an eighth of the handler's time.
         gc.freeze()
         self.line.start()
         self.metronome.start()

@@ -6,18 +6,15 @@ Only the registered ones need a database, and nothing here a broker.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import explain, explore, migrate, registered, scenarios, schema
 from orchestrator.cli.exits import ExitCode
-from orchestrator.cli.files import STDIN, read_text
+from orchestrator.cli.files import read_checked, read_definition
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
 from orchestrator.errors import DefinitionError, Finding
-
-if TYPE_CHECKING:
-    from orchestrator.saga.definition import Definition
 
 app = typer.Typer(no_args_is_help=True, help="Check, draw, explain, explore and test definitions; see what is registered.")
 
@@ -49,14 +46,10 @@ def graph(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Draw the states of a definition as Mermaid text."""
-    from orchestrator.saga.check import check as check_definition
     from orchestrator.saga.graph import mermaid
     from orchestrator.saga.rulebook import Rulebook
 
-    definition = _read(file)
-    findings = check_definition(definition)
-    if findings:
-        raise DefinitionError(findings)
+    definition = read_checked(file)
     drawing = mermaid(Rulebook(definition.expanded))
     if output is Format.JSON:
         print_json({"definition": definition.name, "version": definition.version, "mermaid": drawing})
@@ -78,15 +71,8 @@ def _check(file: str) -> dict[str, Any]:
 
     findings: list[Finding]
     try:
-        definition = _read(file)
+        definition = read_definition(file)
     except DefinitionError as error:
         findings = list(error.findings)
         return {"file": file, "definition": None, "version": None, "findings": findings}
     return {"file": file, "definition": definition.name, "version": definition.version, "findings": check_definition(definition)}
-
-
-def _read(file: str) -> Definition:
-    """Raises: DefinitionError; RequestError when the file cannot be read."""
-    from orchestrator.saga.definition import read
-
-    return read(read_text(file), STDIN if file == "-" else file)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.exits import ExitCode
-from orchestrator.cli.files import STDIN, read_text
+from orchestrator.cli.files import read_checked
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_line, print_text
 from orchestrator.cli.session import session_of
-from orchestrator.errors import DefinitionError
 
 if TYPE_CHECKING:
     from orchestrator.explore.scenario import Told
@@ -39,7 +38,7 @@ def command(
     from orchestrator.explore.search import explore
     from orchestrator.explore.world import Bound
 
-    definition = _checked(file)
+    definition = read_checked(file)
     bound = Bound(attempts=attempts, acts=acts, crashes=crashes, states=states)
     monotonic = session_of(ctx).monotonic
     started_s = monotonic()
@@ -52,17 +51,6 @@ def command(
         _print(definition, exploration, told, took_s)
     if exploration.counterexample is not None or not exploration.complete:
         raise typer.Exit(ExitCode.FINDINGS)
-
-
-def _checked(file: str) -> Definition:
-    """Raises: DefinitionError with what the static checks find; RequestError when the file cannot be read."""
-    from orchestrator.saga.check import check
-    from orchestrator.saga.definition import read
-
-    definition = read(read_text(file), STDIN if file == "-" else file)
-    if findings := check(definition):
-        raise DefinitionError(findings)
-    return definition
 
 
 def _told(definition: Definition, exploration: Exploration, file: str) -> Told | None:

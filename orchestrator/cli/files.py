@@ -33,12 +33,18 @@ def read_text(name: str) -> str:
     return text
 
 
-def read_checked(file: str) -> Definition:
-    """The definition in a file, or on stdin for `-`. Raises: DefinitionError with what the checks find; RequestError as `read_text`."""
-    from orchestrator.saga.check import check
+def read_definition(file: str) -> Definition:
+    """The definition in a file, or on stdin for `-`. Raises: DefinitionError when it cannot be read as one; RequestError as `read_text`."""
     from orchestrator.saga.definition import read
 
-    definition = read(read_text(file), STDIN if file == "-" else file)
+    return read(read_text(file), STDIN if file == "-" else file)
+
+
+def read_checked(file: str) -> Definition:
+    """As `read_definition`. Raises: DefinitionError also with what the checks find."""
+    from orchestrator.saga.check import check
+
+    definition = read_definition(file)
     if findings := check(definition):
         raise DefinitionError(findings)
     return definition
