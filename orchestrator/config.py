@@ -34,6 +34,13 @@ SECRETS = frozenset({"database_url", "amqp_url", "token"})
 #: Largest message of the wire, in bytes (DESIGN section 7); a batch must hold at least one.
 MESSAGE_BYTES_MAX = 64 * 1024
 
+#: The definitions that come with Escrow.
+SHIPPED = ("order", "order_watched", "house_closing")
+
+
+def _names(text: str) -> list[str]:
+    return [] if text.strip() == "none" else [name.strip() for name in text.split(",")]
+
 
 class Settings(BaseSettings):
     """Everything that can be set from outside. Immutable; made by `load()`."""
@@ -60,6 +67,11 @@ class Settings(BaseSettings):
         default=None,
         examples=["/etc/escrow/definitions"],
         description="A directory of definition files (YAML); one there replaces the shipped one of the same name.",
+    )
+    shipped: str = Field(
+        default="order,house_closing",
+        examples=["order_watched"],
+        description=f"Which of the definitions that come with Escrow are loaded: of {', '.join(SHIPPED)}, commas between; or `none`.",
     )
     url: str = Field(default="http://127.0.0.1:8080", description="Where the command line finds the API: http://… or https://….")
     token: str | None = Field(
@@ -118,6 +130,19 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"[a-z][a-z0-9._-]{0,63}", value) or value.startswith("amq."):
             raise ValueError("not a name that every exchange and queue can begin with")
         return value
+
+    @field_validator("shipped")
+    @classmethod
+    def _shipped_are_names(cls, value: str) -> str:
+        for name in _names(value):
+            if name not in SHIPPED:
+                raise ValueError(f"no definition {name!r} comes with Escrow: there are {', '.join(SHIPPED)}")
+        return value
+
+    @property
+    def shipped_names(self) -> list[str]:
+        """The shipped definitions that are loaded."""
+        return _names(self.shipped)
 
     @field_validator("definitions")
     @classmethod

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,8 +76,10 @@ def new_token() -> str:
 # --- definitions -----------------------------------------------------------------------------------------------------
 
 
-def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()) -> list[Registration]:
-    """Those of a directory, `extra`, and the shipped ones whose names neither has; with their openers: the highest version of a name.
+def load_definitions(
+    directory: Path | None, *, shipped: Collection[str] = ("order",), extra: Iterable[Definition] = ()
+) -> list[Registration]:
+    """Those of a directory, `extra`, and these of the shipped ones, by name, that neither has; with their openers, the highest versions.
 
     A shipped one steps back before another that opens on the same event type. Raises: DefinitionError; RequestError for a file that
     cannot be read; SettingsError, naming both files, for one version given twice, and for an event type that opens two definitions, or
@@ -85,16 +87,14 @@ def load_definitions(directory: Path | None, *, extra: Iterable[Definition] = ()
     """
     given = [*_of_directory(directory), *extra]
     named = {definition.name for definition in given}
-    shipped = [definition for definition in shipped_definitions() if definition.name not in named]
-    findings = [finding for definition in [*shipped, *given] for finding in check(definition)]
+    coming = [definition for definition in shipped_definitions() if definition.name in shipped and definition.name not in named]
+    findings = [finding for definition in [*coming, *given] for finding in check(definition)]
     if findings:
         raise DefinitionError(findings)
     _refuse_one_version_twice(given)
-    _refuse_two_meanings([*shipped, *given])
-    openers = {definition.expanded["opens_on"]: definition for definition in shipped} | _openers(given)
-    return [
-        _registration(definition, is_opener=openers[definition.expanded["opens_on"]] is definition) for definition in [*shipped, *given]
-    ]
+    _refuse_two_meanings([*coming, *given])
+    openers = _openers(coming) | _openers(given)
+    return [_registration(definition, is_opener=openers[definition.expanded["opens_on"]] is definition) for definition in [*coming, *given]]
 
 
 def _of_directory(directory: Path | None) -> list[Definition]:

@@ -20,8 +20,9 @@ from orchestrator.contract import Topology
 from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.decision import Verdict
+from orchestrator.saga.document import Document
 from orchestrator.saga.expand import expand
-from orchestrator.saga.language import Document, Retry
+from orchestrator.saga.language import Retry
 from orchestrator.saga.order import CAUSES, Status
 from orchestrator.web import params
 from orchestrator.web.api.acts import ACTS

@@ -18,7 +18,7 @@ from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import Envelope, Topology, canonical, encode
 from orchestrator.contract.envelope import from_attributes
 from orchestrator.errors import Conflict, NotFound, RequestError, Unprocessable
-from orchestrator.saga.decide import decide
+from orchestrator.saga.decide import Decided, decide_all
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message, OperatorAct
 from orchestrator.saga.order import Order
@@ -126,9 +126,10 @@ def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outco
         if isinstance(work.input, Message):
             decision = _apply_message(context, sheet, work, work.input, order)
         else:
-            decision = _decide(context, order, work)(sheet.now)
+            decided = _decide(context, order, work)(sheet.now)
+            decision = decided.own
             if not work.dry_run:
-                sheet.take(work.order_id, decision, cause=None)
+                _take(sheet, work.order_id, decided, cause=None)
     except Exception as error:  # noqa: BLE001  # a bug of ours must not stop its neighbours: it is kept and alerted
         return _set_aside(tx, sheet, work, error)
     order = sheet.orders.get(work.order_id) if not work.dry_run else decision.order
@@ -158,15 +159,26 @@ def _told(work: Work, decision: Decision) -> RequestError:
     return Conflict(f"There is an order {work.order_id} already, with other data.")
 
 
-def _decide(context: Context, order: Order | None, work: Work) -> Callable[[datetime], Decision]:
+def _decide(context: Context, order: Order | None, work: Work) -> Callable[[datetime], Decided]:
     assert work.input is not None
     if order is None:
-        return lambda _now: Decision(order=None, verdict="ignored", reason="no_order: there is no such order")
+        return lambda _now: Decided((), Decision(order=None, verdict="ignored", reason="no_order: there is no such order"))
     rulebook, input_ = context.registry.rulebook(order.definition, order.version), work.input
     target = None
     if isinstance(input_, OperatorAct) and input_.act == "migrate":
         target = context.registry.find(order.definition, input_.arguments.get("version"))
-    return lambda now: decide(rulebook, order, input_, now, target=target)
+    return lambda now: decide_all(rulebook, order, input_, now, target=target)
+
+
+def _take(sheet: Sheet, order_id: str, decided: Decided, *, cause: Envelope | None) -> None:
+    """Put down an input's own decision, and those of the events that the order had kept."""
+    for message, decision in decided.before:
+        sheet.take(order_id, decision, cause=message.envelope)
+    sheet.take(order_id, decided.own, cause=cause)
+    for message, decision in decided.after:
+        sheet.take(order_id, decision, cause=message.envelope)
+        if decision.quarantine is not None:
+            sheet.quarantine(message.envelope, encode(message.envelope), decision.quarantine, decision.reason or "")
 
 
 def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:
@@ -192,12 +204,13 @@ def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message,
 def _record(sheet: Sheet, rulebook: Rulebook, order: Order | None, message: Message, work: Work) -> Decision:
     """Decide a message and put it down. Of a refusal that the sender is told as its answer nothing is kept (R16)."""
     envelope = message.envelope
-    decision = decide(rulebook, order, message, sheet.now)
-    if decision.order is not None and (reason := too_large(rulebook, order, decision.order)) is not None:
-        decision = Decision(order=order, verdict="refused", reason=f"oversized: {reason}", quarantine="oversized")
+    decided = decide_all(rulebook, order, message, sheet.now)
+    if decided.order is not None and (reason := too_large(rulebook, order, decided.order)) is not None:
+        decided = Decided((), Decision(order=order, verdict="refused", reason=f"oversized: {reason}", quarantine="oversized"))
+    decision = decided.own
     if decision.quarantine is not None and work.wire is None and work.resolves is None:
         return replace(decision, order=order, entry=None)
-    sheet.take(envelope.subject, decision, cause=envelope)
+    _take(sheet, envelope.subject, decided, cause=envelope)
     return _refuse(sheet, decision, envelope, work)
 
 

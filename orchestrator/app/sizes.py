@@ -1,7 +1,7 @@
 """No command outgrows a message: what an order is to hold is sized before it is taken in, against every command that can be made of it.
 
 Commands are made of the order's data and of what its replies brought, and of nothing else. So it is enough to look when one of the two
-changes: when the order opens, and when a step is done.
+changes: when the order opens, when a step is done, when an event changes its data; and when one is parked that will.
 """
 
 from __future__ import annotations
@@ -23,15 +23,24 @@ COMMAND_DATA_BYTES_MAX = BODY_BYTES_MAX - ENVELOPE_BYTES_MAX
 
 def too_large(rulebook: Rulebook, before: Order | None, after: Order) -> str | None:
     """Why the order cannot be kept as it would be `after`: which command or undo of it would outgrow a message. None: it can."""
-    if before is not None and all(before.replies.get(step) is reply for step, reply in after.replies.items()):
+    if before is not None and not _may_have_grown(before, after):
         return None
     draft = Draft(rulebook, after, after.updated_at)
-    for step in rulebook.steps:
+    for message in after.parked.values():
+        step = rulebook.watched_answers.get(message["type"])
+        draft.replies[step.name if step else message["type"]] = message["data"]
+    for step in rulebook.by_name.values():
         for rule in (step, step.undo) if step.undo else (step,):
             size = _size(draft, rule.fields)
             if size > COMMAND_DATA_BYTES_MAX:
                 return f"{rule.command} would carry {size} bytes of data; at most {COMMAND_DATA_BYTES_MAX} are sent"
     return None
+
+
+def _may_have_grown(before: Order, after: Order) -> bool:
+    if before.amended != after.amended or not after.parked.keys() <= before.parked.keys():
+        return True
+    return any(before.replies.get(step) is not reply for step, reply in after.replies.items())
 
 
 def _size(draft: Draft, fields: Fields) -> int:

@@ -39,7 +39,7 @@ def _run(host: str, port: int, data_dir: Path) -> None:
     logs.configure(level=settings.log_level, form=settings.log_format)
     stop = wiring.stop_on_signals()
     schema.upgrade(str(settings.database_url))
-    registrations = wiring.load_definitions(settings.definitions)
+    registrations = wiring.load_definitions(settings.definitions, shipped=settings.shipped_names)
     names = wiring.participants_of(registrations)
     broker = MemoryBroker(Topology(settings.namespace))
     engine = wiring.open_database(settings)

@@ -147,10 +147,26 @@ def _yaml(document: Mapping[str, Any]) -> str:
 
 
 def _ranks() -> dict[str, int]:
-    from orchestrator.saga import language
+    from orchestrator.saga import document, language, state_language
 
-    models = (language.Document, language.Step, language.Parallel, language.Choose, language.Case, language.Repeat, language.Undo)
-    words = [field.alias or name for model in (*models, language.Retry) for name, field in model.model_fields.items()]
+    models = (
+        document.Document,
+        document.Policy,
+        state_language.WaitingState,
+        state_language.Event,
+        state_language.StateDeadline,
+        state_language.Notice,
+        language.Step,
+        state_language.AskingState,
+        state_language.EndState,
+        language.Parallel,
+        language.Choose,
+        language.Case,
+        language.Repeat,
+        language.Undo,
+        language.Retry,
+    )
+    words = [field.alias or name for model in models for name, field in model.model_fields.items()]
     return {word: rank for rank, word in reversed(list(enumerate(words)))}
 
 

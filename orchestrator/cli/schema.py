@@ -24,7 +24,7 @@ def make() -> dict[str, Any]:
     What it cannot say: whether an expression compiles, whether a duration's sum is at most ten years, and that `1.0` is no integer. What
     lies beyond the shape of a document (names given twice, patience, pivots) is said by `escrow definition check` alone.
     """
-    from orchestrator.saga.language import Document
+    from orchestrator.saga.document import Document
 
     schema = Document.model_json_schema(schema_generator=_generator())
     return {"$schema": DIALECT, **_tidy(schema), "title": "Escrow definition"}

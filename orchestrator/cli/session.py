@@ -49,7 +49,7 @@ def _new_token() -> str:
 def _participants(settings: Settings) -> Collection[str]:
     from orchestrator import wiring
 
-    return wiring.participants_of(wiring.load_definitions(settings.definitions))
+    return wiring.participants_of(wiring.load_definitions(settings.definitions, shipped=settings.shipped_names))
 
 
 def _verify(settings: Settings) -> Report:

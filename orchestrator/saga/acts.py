@@ -6,11 +6,23 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
-from orchestrator.saga.asking import ask_stage, ask_step, by_generation, give_up, lift_hold, next_rank, rearm, send, take_end
+from orchestrator.saga.asking import (
+    ask_step,
+    ask_watched,
+    by_generation,
+    give_up,
+    leave_state,
+    lift_hold,
+    next_rank,
+    note_first,
+    rearm,
+    send,
+    take_end,
+)
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.expression import ExpressionError
-from orchestrator.saga.forward import go_on
+from orchestrator.saga.forward import arrive, go_on
 from orchestrator.saga.inputs import ActName, OperatorAct
 from orchestrator.saga.language import DURATION_MS_MAX
 from orchestrator.saga.migrate import CannotMigrate, migrate
@@ -76,50 +88,56 @@ def _force(draft: Draft, act: OperatorAct) -> None:
     target, to = _force_target(draft, act)
     if draft.direction == "ended" and not act.is_admin:
         raise ActRefused("forbidden", "The order has ended: only an admin may force it.")
-    index = target.index if target is not None else len(draft.rulebook.stages)
-    pivot = draft.rulebook.pivot_index
-    if pivot is not None and index <= pivot and draft.pivot_passed and not _pivot_was_refused(draft, pivot):
+    rulebook = draft.rulebook
+    index = target.index if target is not None else len(rulebook.stages)
+    is_past_pivot = bool(rulebook.pivots) if target is None else rulebook.is_stage_past_pivot(target)
+    if draft.pivot_passed and not is_past_pivot and not _pivot_was_refused(draft):
         raise ActRefused("conflict", "The pivot was asked: there is no way back across it.")
     _refuse_to_pass_undone(draft, index)
     draft.epoch += 1
     draft.cause = "forced"
     lift_hold(draft)
     draft.disarm("patience", "alert")
+    leave_state(draft)
     for ask in list(draft.asks.values()):
-        unexplained = ask.forward in {"asked", "unknown"}
-        overtaken = ask.forward == "done" and draft.rulebook.by_name[ask.step].index >= index
+        unexplained = ask.is_awaited or ask.forward == "unknown"
+        overtaken = ask.forward == "done" and rulebook.comes_again(rulebook.by_name[ask.step].index, index)
         if ask.undo == "none" and (unexplained or overtaken):
             undo_at_once(draft, ask)
         elif ask.alarm:
             draft.change(ask, alarm=False)
     _skip_idle(draft, index)
     draft.direction = "forward"
+    draft.outcome = draft.goal = None
     draft.announced = False
-    draft.pivot_passed = pivot is not None and index > pivot
+    draft.pivot_passed = is_past_pivot
     draft.move(f"force:{to}")
     if target is None:
-        take_end(draft)
+        take_end(draft, "completed")
         return
     if not draft.pivot_passed:
-        draft.arm("patience", draft.rulebook.patience_ms)
-    ask_stage(draft, target)
+        draft.arm("patience", rulebook.patience_ms)
+    arrive(draft, target)
 
 
 def _force_target(draft: Draft, act: OperatorAct) -> tuple[Stage | None, str]:
-    to = str(act.arguments.get("to"))
-    target = draft.rulebook.by_state.get(to)
-    if target is not None or to == "completed":
+    """The state to go to, None for an end, and its name."""
+    to, rulebook = str(act.arguments.get("to")), draft.rulebook
+    whole = rulebook.completed_states
+    to = whole[0] if to == "completed" else to
+    target = rulebook.by_state.get(to)
+    if target is not None or to in whole:
         return target, to
-    backward = {"compensated", "failed", "abandoned", *(undoing(stage.name) for stage in draft.rulebook.stages)}
+    backward = {"compensated", "failed", "abandoned", *rulebook.endings, *(undoing(stage.name) for stage in rulebook.stages)}
     if to in backward:
         raise ActRefused("conflict", f"{to} is no target of a force: undo with abort, or give up with abandon.")
-    states = ", ".join([*draft.rulebook.by_state, "completed"])
+    states = ", ".join([*rulebook.by_state, *whole])
     raise ActRefused("invalid", f"`to` must be one of {states}.")
 
 
-def _pivot_was_refused(draft: Draft, pivot: int) -> bool:
-    """Whether every asking of the pivot was refused, so it did not happen; an operator may have gone past it before the refusal came."""
-    asks = [ask for ask in draft.asks.values() if draft.rulebook.by_name[ask.step].index == pivot]
+def _pivot_was_refused(draft: Draft) -> bool:
+    """Whether every asking of a pivot was refused, so it did not happen; an operator may have gone past it before the refusal came."""
+    asks = [ask for ask in draft.asks.values() if draft.rulebook.by_name[ask.step].pivot]
     return bool(asks) and all(ask.forward == "refused" for ask in asks)
 
 
@@ -127,19 +145,21 @@ def _refuse_to_pass_undone(draft: Draft, index: int) -> None:
     """A step before the target that is undone, or given up, would stay so behind the order's back. Raises: ActRefused."""
     for ask in _latest_asks(draft).values():
         step = draft.rulebook.by_name[ask.step]
-        if step.index >= index or step.undo is None or ask.undo == "none":
+        if draft.rulebook.comes_again(step.index, index) or step.undo is None or ask.undo == "none":
             continue
         begun = "The undo of {} has begun" if ask.undo_attempts else "The effect of {} was left standing"
         raise ActRefused("conflict", f"{begun.format(step.name)}: force to {step.name} or before it.")
 
 
 def _skip_idle(draft: Draft, index: int) -> None:
-    """Steps before the target that were never asked are recorded as passed over."""
+    """Steps of a line before the target that were never asked are recorded as passed over: a watched one may be done for all that (R22)."""
     asked = {ask.step for ask in draft.asks.values()}
-    for stage in draft.rulebook.stages[:index]:
+    for stage in draft.rulebook.stages[:index] if draft.rulebook.is_line else ():
         rank = next_rank(draft)
         for step in stage.steps:
-            if step.name not in asked:
+            if step.name not in asked and step.watched:
+                note_first(draft, step, rank, forward="unknown")
+            elif step.name not in asked:
                 ask = Ask(
                     step=step.name,
                     participant=step.participant,
@@ -165,6 +185,8 @@ def _retry(draft: Draft, _act: OperatorAct) -> None:
         reset = draft.change(ask, attempts_base=ask.attempts, alarm=False)
         if ask.forward == "asked":
             send(draft, step, reset)
+        elif ask.forward == "idle":
+            ask_watched(draft, step, reset)
         else:
             ask_step(draft, step, ask.rank)
     for open_undo in [ask for ask in draft.asks.values() if ask.undo_is_open]:
@@ -250,7 +272,7 @@ def _abandon(draft: Draft, act: OperatorAct) -> None:
             leave_standing(draft, given_up)
     draft.cause = "abandoned"
     draft.move("abandon")
-    take_end(draft)
+    take_end(draft, "abandoned")
 
 
 def _open_undos(draft: Draft, step: str, verb: str) -> list[Ask]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.contract import command_id, undo_id
+from orchestrator.contract import command_id, first_command_id, undo_id
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
-from orchestrator.saga.order import Ask, Deadline
-from orchestrator.saga.rules import Fields, Stage, StepRule
+from orchestrator.saga.expression import Expression, ExpressionError
+from orchestrator.saga.order import Ask, Deadline, Forward, Outcome
+from orchestrator.saga.rules import Fields, Notice, Stage, StepRule
 
 
 def ask_stage(draft: Draft, stage: Stage) -> None:
-    """Ask every step of a stage, side by side. Asking the pivot passes it: no patience, no way back (R12)."""
+    """Ask every step of a stage, side by side. Asking the pivot passes it: no patience, no way back (R12).
+
+    A step that others bring about is watched at first; what came of it before is still parked (`decide_all`).
+    """
     if stage.pivot:
         draft.pivot_passed = True
         draft.disarm("patience")
@@ -23,7 +27,12 @@ def ask_stage(draft: Draft, stage: Stage) -> None:
 
 
 def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
-    """Ask a step for the first time in a new round."""
+    """Ask a step for the first time in a new round; or watch it, the first time of all. Raises: ExpressionError."""
+    if step.watched and first_ask(draft, step) is None:
+        ask = note_first(draft, step, rank, forward="idle")
+        draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant)
+        _limit(draft, step, ask)
+        return
     rounds = [ask.round for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
     ask_round = max(rounds, default=0) + 1
     ask = Ask(
@@ -40,6 +49,40 @@ def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
     )
     draft.asks[ask.key] = ask
     _send(draft, step, ask, body(draft, step.fields))
+    _limit(draft, step, ask)
+
+
+def first_ask(draft: Draft, step: StepRule) -> Ask | None:
+    """The first ask of a watched step, if the ledger has it."""
+    return draft.asks.get(f"{step.name}.0.1")
+
+
+def note_first(draft: Draft, step: StepRule, rank: int, *, forward: Forward) -> Ask:
+    """Put the first ask of a watched step into the ledger: its id is known without us, so whoever does it may have begun (R6)."""
+    ask = Ask(
+        step=step.name,
+        participant=step.participant,
+        epoch=0,
+        round=1,
+        position=len(draft.asks),
+        rank=rank,
+        command_id=first_command_id(draft.before.order_id, step.name),
+        forward=forward,
+        since=draft.now,
+    )
+    draft.asks[ask.key] = ask
+    return ask
+
+
+def ask_watched(draft: Draft, step: StepRule, ask: Ask) -> None:
+    """Ask what others have not brought about in time. Raises: ExpressionError."""
+    asked = draft.change(ask, forward="asked", attempts=1, body_seq=draft.seq)
+    _send(draft, step, asked, body(draft, step.fields))
+
+
+def _limit(draft: Draft, step: StepRule, ask: Ask) -> None:
+    if step.patience_ms is not None:
+        draft.arm(f"patience:{ask.key}", step.patience_ms)
 
 
 def next_rank(draft: Draft) -> int:
@@ -75,34 +118,75 @@ def body(draft: Draft, fields: Fields) -> dict[str, Any]:
     Raises: ExpressionError when a computed field cannot be.
     """
     if fields is None:
-        return dict(draft.data)
+        return dict(draft.facts)
     if isinstance(fields, Mapping):
         names = draft.names()
         return {name: expression.value(names) for name, expression in fields.items()}
     values: dict[str, Any] = {}
+    facts = draft.facts
     for field in fields:
         step, dot, path = field.partition(".")
-        found: Any = draft.replies.get(step) if dot else draft.data.get(field)
+        found: Any = draft.replies.get(step) if dot else facts.get(field)
         for part in path.split(".") if dot else ():
             found = found.get(part) if isinstance(found, Mapping) else None
         values[field.rpartition(".")[2]] = found
     return values
 
 
+def surely(draft: Draft, fields: Fields) -> dict[str, Any]:
+    """The data of what must always leave: what cannot be computed is null."""
+    if not isinstance(fields, Mapping):
+        return body(draft, fields)
+    return {name: _value(draft, expression) for name, expression in fields.items()}
+
+
+def _value(draft: Draft, expression: Expression) -> Any:
+    try:
+        return expression.value(draft.names())
+    except ExpressionError:
+        return None
+
+
+def tell(draft: Draft, notice: Notice) -> None:
+    """Send a notice: a new round each time, without deadline or undo."""
+    told = draft.turns.get(notice.name, 0) + 1
+    draft.turns = {**draft.turns, notice.name: told}
+    draft.commands.append(
+        Command(
+            command_id=command_id(draft.before.order_id, draft.epoch, notice.name, told),
+            participant=notice.participant,
+            name=notice.command,
+            attempt=1,
+            epoch=draft.epoch,
+            data=surely(draft, notice.fields),
+            body_seq=draft.seq,
+        )
+    )
+
+
 def stop_waiting(draft: Draft, ask: Ask) -> None:
     """No reply is awaited any more, and no attempt is due."""
-    draft.disarm(f"reply:{ask.key}", f"retry:{ask.key}")
+    draft.disarm(f"reply:{ask.key}", f"retry:{ask.key}", f"patience:{ask.key}")
+
+
+def leave_state(draft: Draft) -> None:
+    """The order is in its state no longer: its deadline and its reminders stop."""
+    draft.joined = {}
+    draft.disarm(*[name for name in draft.deadlines if name.startswith(("state:", "remind:"))])
 
 
 def give_up(draft: Draft, ask: Ask) -> Ask:
     """Wait for an ask no longer: without an answer it is unknown, and so possibly done (R11)."""
     stop_waiting(draft, ask)
-    return draft.change(ask, forward="unknown" if ask.forward == "asked" else ask.forward, alarm=False)
+    return draft.change(ask, forward="unknown" if ask.is_awaited else ask.forward, alarm=False)
 
 
-def take_end(draft: Draft) -> None:
+def take_end(draft: Draft, outcome: Outcome) -> None:
     """The order has come to the end it is in. Clocks of open undos run on, all others stop; a hold is over."""
     draft.direction = "ended"
+    draft.outcome = outcome if draft.state != outcome else None
+    draft.goal = None
+    leave_state(draft)
     lift_hold(draft)
     draft.disarm(*[name for name in draft.deadlines if not name.startswith("undo_")])
     settle(draft)
@@ -138,9 +222,9 @@ def rearm(draft: Draft, deadline: Deadline, after_ms: int) -> None:
 
 
 def find_ask(draft: Draft, commandid: str) -> tuple[Ask, bool] | None:
-    """The sent ask that a command id belongs to, and whether it is the id of its undo."""
+    """The ask that a command id belongs to, and whether it is the id of its undo."""
     for ask in draft.asks.values():
-        if ask.attempts and ask.command_id == commandid:
+        if ask.command_id and ask.command_id == commandid:
             return ask, False
     for ask in draft.asks.values():
         if ask.undo_attempts and undo_id(ask.command_id) == commandid:

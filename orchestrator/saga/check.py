@@ -4,88 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.contract import COMMAND_TOO_LATE
 from orchestrator.errors import Finding
+from orchestrator.saga.bounds import needed_ms
+from orchestrator.saga.check_line import check_line
+from orchestrator.saga.check_states import check_states
 from orchestrator.saga.definition import Definition
-from orchestrator.saga.order import ENDS, OPERATOR
+from orchestrator.saga.order import ENDS, OPERATOR, OUTSIDE
+from orchestrator.saga.plan import Findings, Plan
+from orchestrator.saga.policies import CELLS
 from orchestrator.saga.retry import RetryRule, worst_case_ms
-from orchestrator.saga.rulebook import NEW, undoing
+from orchestrator.saga.rulebook import NEW, Rulebook, undoing
 
 #: Steps of one definition, however nested.
 STEPS_MAX = 200
-
-_Findings = Iterator[tuple[str, str, str]]
-_ENDS = ("completed", "compensated", "abandoned")
+#: Names that stand for somebody else in lists.
+_STAND_INS = {OPERATOR: "a human", OUTSIDE: "anyone who publishes events"}
 
 
 def check(definition: Definition) -> list[Finding]:
     """Every finding, in order of line. An empty list means that orders may run on it."""
-    plan = _Plan(definition)
-    raised = [
-        *_names(plan),
-        *_events(plan),
-        *_effects(plan),
-        *_retries(plan),
-        *_patience(plan),
-        *_loops(plan),
-        *_fields(plan),
-        *_announcements(definition.expanded),
-    ]
+    plan = Plan(definition)
+    form = check_line(plan) if plan.document["way"] else check_states(plan)
+    raised = [*form, *_names(plan), *_events(plan), *_effects(plan), *_retries(plan), *_fields(plan), *_policies(plan), *_ends(plan)]
+    # What cannot be compiled has no longest way.
+    raised += _patience(plan) if not raised else []
     findings = [definition.finding(path, message, fix) for path, message, fix in raised]
     return sorted(findings, key=lambda finding: (finding.line, finding.path))
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A step, where it stands in the document as written, and in which stage."""
-
-    path: str
-    stage: int
-    #: Whether not every order comes to it, or some come again.
-    nested: bool
-    step: Mapping[str, Any]
-
-
-class _Plan:
-    """The expanded document, with the places of its parts in the document as written."""
-
-    def __init__(self, definition: Definition) -> None:
-        self.document = definition.expanded
-        self.stages: Sequence[Mapping[str, Any]] = self.document["stages"]
-        #: Paths of the stages, and of the choices and loops, each with its name.
-        self.places: list[str] = []
-        self.blocks: list[tuple[str, str]] = []
-        #: Paths of the steps, and whether they are nested.
-        self._steps: list[tuple[str, int, bool]] = []
-        self._walk(definition.raw["steps"], "steps", nested=False)
-        self.steps = [_Placed(*where, step) for where, step in zip(self._steps, self.document["steps"], strict=True)]
-        #: The stage of the first pivot; without one, the end.
-        self.pivot = next((placed.stage for placed in self.steps if placed.step["pivot"]), len(self.stages))
-
-    def _walk(self, items: Sequence[Mapping[str, Any]], path: str, *, nested: bool) -> None:
-        """In the order of `expand`."""
-        for index, item in enumerate(items):
-            place = f"{path}[{index}]"
-            if "choose" in item:
-                self.blocks.append((f"{place}.choose", item["choose"]))
-                for number, case in enumerate(item["cases"]):
-                    self._walk(case["steps"], f"{place}.cases[{number}].steps", nested=True)
-                self._walk(item.get("otherwise", ()), f"{place}.otherwise", nested=True)
-            elif "repeat" in item:
-                self.blocks.append((f"{place}.repeat", item["repeat"]))
-                self._walk(item["steps"], f"{place}.steps", nested=True)
-            else:
-                inner = [f"{place}.steps[{n}]" for n in range(len(item["steps"]))] if "parallel" in item else [place]
-                self._steps += [(step, len(self.places), nested) for step in inner]
-                self.places.append(place)
-
-
-def _names(plan: _Plan) -> _Findings:
+def _names(plan: Plan) -> Findings:
     """Names of steps, blocks and states are unique, and none is one that Escrow gives."""
-    reserved = {NEW, *ENDS, *(undoing(stage["stage"]) for stage in plan.stages)}
+    reserved = {NEW, *ENDS, *(undoing(stage["stage"]) for stage in plan.stages)} - {plan.whole_end}
     names = [(f"{placed.path}.step", placed.step["step"]) for placed in plan.steps]
     names += [(f"{plan.places[n]}.parallel", stage["stage"]) for n, stage in enumerate(plan.stages) if len(stage["steps"]) > 1]
     yield from _twice([*names, *plan.blocks], "A second step or block is called {}.", "Give every step and every block its own name.")
@@ -94,14 +46,14 @@ def _names(plan: _Plan) -> _Findings:
     for path, state in states:
         if state in reserved:
             yield path, f"The state {state} is one that Escrow itself uses.", "Choose another name."
-    for placed in plan.steps:
-        if placed.step["participant"] == OPERATOR:
-            yield f"{placed.path}.ask", f"{OPERATOR} stands for a human in lists.", "Give the participant another name."
+    for path, participant in plan.participants():
+        if participant in _STAND_INS:
+            yield path, f"{participant} stands for {_STAND_INS[participant]} in lists.", "Give the participant another name."
     if len(plan.steps) > STEPS_MAX:
         yield "steps", f"There are {len(plan.steps)} steps.", f"Keep to {STEPS_MAX}: split the definition, or shorten it."
 
 
-def _twice(names: Sequence[tuple[str, str]], message: str, fix: str) -> _Findings:
+def _twice(names: Sequence[tuple[str, str]], message: str, fix: str) -> Findings:
     seen: set[str] = set()
     for path, name in names:
         if name in seen:
@@ -109,13 +61,17 @@ def _twice(names: Sequence[tuple[str, str]], message: str, fix: str) -> _Finding
         seen.add(name)
 
 
-def _events(plan: _Plan) -> _Findings:
+def _events(plan: Plan) -> Findings:
     """In no state does one event have two meanings."""
     roles: dict[str, str] = {plan.document["opens_on"]: "opens an order"}
     for name in plan.document["abort_on"]:
         if name in roles:
             yield "abort_on", f"{name} also {roles[name]}.", "Let an event mean one thing."
         roles[name] = "aborts an order"
+    for path, name in plan.awaited():
+        if name in roles:
+            yield path, f"{name} also {roles[name]}.", "Let an event mean one thing."
+    roles |= dict.fromkeys(plan.document.get("events", ()), "comes from outside")
     for placed in plan.steps:
         step = placed.step
         answers = [("done_on", step["done_on"]), *(("refused_on", name) for name in step["refused_on"])]
@@ -130,17 +86,11 @@ def _events(plan: _Plan) -> _Findings:
                 yield f"{placed.path}.{path}", f"{name} is Escrow's own.", "It is read as a refusal already; remove it."
 
 
-def _effects(plan: _Plan) -> _Findings:
-    """Every effect can be undone, or need not be; there is one pivot at most, and nothing is beside it."""
+def _effects(plan: Plan) -> Findings:
+    """Every effect before a pivot can be undone, or need not be."""
     for placed in plan.steps:
         step = placed.step
-        if step["pivot"] and placed.stage != plan.pivot:
-            yield f"{placed.path}.pivot", "A second pivot.", "Keep one point of no return."
-        if step["pivot"] and len(plan.stages[placed.stage]["steps"]) > 1:
-            yield f"{placed.path}.pivot", "The pivot stands beside other steps.", "Ask it by itself: there is one point of no return."
-        if step["pivot"] and placed.nested:
-            yield f"{placed.path}.pivot", "Not every order comes to this pivot just once.", "Put it on the way that all orders take."
-        if placed.stage < plan.pivot and not step["harmless"] and step["undo"] is None:
+        if not placed.is_final and not step["harmless"] and step["undo"] is None:
             yield (
                 placed.path,
                 f"The effect of {step['step']} cannot be undone.",
@@ -148,16 +98,16 @@ def _effects(plan: _Plan) -> _Findings:
             )
         if step["harmless"] and step["undo"] is not None:
             yield f"{placed.path}.harmless", "A harmless step has an undo.", "Remove one of the two."
-        if placed.stage >= plan.pivot and step["harmless"]:
+        if placed.is_final and step["harmless"]:
             yield f"{placed.path}.harmless", "The pivot and the steps after it need no undo.", "Remove `harmless`."
+        if plan.document["key"] in step.get("set", ()):
+            yield f"{placed.path}.set.{plan.document['key']}", "The order's id cannot change.", "Remove this field."
 
 
-def _retries(plan: _Plan) -> _Findings:
+def _retries(plan: Plan) -> Findings:
     """Limits stand where they can end a wait, alarms where nothing else does."""
     for placed in plan.steps:
-        places: list[tuple[str, Mapping[str, Any], bool]] = [
-            (f"{placed.path}.retry", placed.step["retry"], placed.stage >= plan.pivot),
-        ]
+        places: list[tuple[str, Mapping[str, Any], bool]] = [(f"{placed.path}.retry", placed.step["retry"], placed.is_final)]
         if placed.step["undo"]:
             places.append((f"{placed.path}.undo.retry", placed.step["undo"]["retry"], True))
         for path, retry, unlimited in places:
@@ -167,109 +117,38 @@ def _retries(plan: _Plan) -> _Findings:
                 yield f"{path}.stuck_after", "Before the pivot attempts end the wait.", "Use `attempts:`."
             if retry["first_ms"] > retry["max_ms"]:
                 yield f"{path}.first", "The first backoff is longer than the longest.", "Raise `max:` or lower `first:`."
+        patience_ms = placed.step.get("patience_ms")
+        if patience_ms is not None and placed.is_final:
+            yield f"{placed.path}.patience", "There is no way back from here, so nothing ends this wait.", "Remove `patience`."
+        elif patience_ms is not None:
+            watched_ms = placed.step["deadline_ms"] if placed.step.get("watched") else 0
+            asked_ms = watched_ms + worst_case_ms(RetryRule(**placed.step["retry"]), placed.step["deadline_ms"])
+            if patience_ms >= asked_ms:
+                yield f"{placed.path}.patience", f"Its attempts end before that, after {asked_ms / 1000:g} s.", "Lower it, or remove it."
 
 
-def _patience(plan: _Plan) -> _Findings:
-    """The attempts before the pivot fit into the patience, in the worst case (R7)."""
-    longest: Counter[int] = Counter()
-    for placed in plan.steps:
-        if placed.stage < plan.pivot:
-            alone_ms = worst_case_ms(RetryRule(**placed.step["retry"]), placed.step["deadline_ms"])
-            longest[placed.stage] = max(longest[placed.stage], alone_ms)
-    needed_ms, patience_ms = _longest_ms(plan.document["way"], longest), plan.document["patience_ms"]
-    if needed_ms > patience_ms:
+def _patience(plan: Plan) -> Findings:
+    """What comes before the pivot fits into the patience, in the worst case (R7)."""
+    rulebook = Rulebook(plan.document)
+    longest_ms, patience_ms = needed_ms(rulebook), rulebook.patience_ms
+    if longest_ms is not None and longest_ms > patience_ms:
+        what = "The attempts" if rulebook.is_line else "The states"
         yield (
             "patience",
-            f"The attempts before the pivot can take {needed_ms / 1000:g} s, and patience is {patience_ms / 1000:g} s.",
-            f"Raise `patience:` to {-(-needed_ms // 1000)}s or more, or lower attempts and deadlines.",
+            f"{what} before the pivot can take {longest_ms / 1000:g} s, and patience is {patience_ms / 1000:g} s.",
+            f"Raise `patience:` to {-(-longest_ms // 1000)}s or more, or lower attempts and deadlines.",
         )
 
 
-def _longest_ms(way: Sequence[Mapping[str, Any]], stages: Mapping[int, int]) -> int:
-    """Side by side the longest counts, of several ways the longest, of a loop every turn."""
-    total_ms = 0
-    for item in way:
-        if "stage" in item:
-            total_ms += stages.get(item["stage"], 0)
-        elif "choose" in item:
-            total_ms += max(_longest_ms(case, stages) for case in [*(case["way"] for case in item["cases"]), item["otherwise"]])
-        else:
-            total_ms += item["at_most"] * _longest_ms(item["way"], stages)
-    return total_ms
-
-
-def _loops(plan: _Plan) -> _Findings:
-    """Every turn asks something, and what cannot be undone does not ask to be."""
-    paths = {name: path for path, name in plan.blocks}
-    for item, first in _repeats(plan.document["way"]):
-        path = paths[item["repeat"]]
-        if not _asked(item["way"]):
-            yield path, "A turn of this loop may ask nothing.", "Put a step into it that every turn comes to."
-        if item["then"] == "undo" and first > plan.pivot:
-            yield path, "After the pivot nothing is undone.", "Add `then: go_on`."
-
-
-def _repeats(way: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Every loop, with the first stage in it."""
-    for item in way:
-        if "choose" in item:
-            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
-                yield from _repeats(inner)
-        elif "repeat" in item:
-            yield item, min(_stages_in(item["way"]), default=0)
-            yield from _repeats(item["way"])
-
-
-def _stages_in(way: Sequence[Mapping[str, Any]]) -> Iterator[int]:
-    for item in way:
-        if "stage" in item:
-            yield item["stage"]
-        elif "choose" in item:
-            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
-                yield from _stages_in(inner)
-        else:
-            yield from _stages_in(item["way"])
-
-
-def _asked(way: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-    """The stages that every way through comes to."""
-    asked: frozenset[int] = frozenset()
-    for item in way:
-        if "stage" in item:
-            asked |= {item["stage"]}
-        elif "choose" in item:
-            ways = [_asked(case["way"]) for case in item["cases"]]
-            asked |= _asked(item["otherwise"]).intersection(*ways)
-        else:
-            asked |= _asked(item["way"])
-    return asked
-
-
-def _known(way: Sequence[Mapping[str, Any]], before: frozenset[int]) -> Iterator[tuple[int, frozenset[int]]]:
-    """Every stage, with those that are done when an order first comes to it, whichever way it took."""
-    for item in way:
-        if "stage" in item:
-            yield item["stage"], before
-        elif "choose" in item:
-            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
-                yield from _known(inner, before)
-        else:
-            yield from _known(item["way"], before)
-        before |= _asked([item])
-
-
-def _fields(plan: _Plan) -> _Findings:
+def _fields(plan: Plan) -> Findings:
     """`with` names what can be known when the command is made, each field once."""
-    names = [placed.step["step"] for placed in plan.steps]
-    known = dict(_known(plan.document["way"], frozenset()))
     for placed in plan.steps:
-        before = [other.step["step"] for other in plan.steps if other.stage in known[placed.stage]]
-        yield from _with(f"{placed.path}.with", placed.step["with"], before, "only steps done before it on every way")
+        yield from _with(f"{placed.path}.with", placed.step["with"], placed.known, "only what is done before it on every way")
         if placed.step["undo"]:
-            yield from _with(f"{placed.path}.undo.with", placed.step["undo"]["with"], names, "a step of this definition")
+            yield from _with(f"{placed.path}.undo.with", placed.step["undo"]["with"], plan.names, "what this definition asks or awaits")
 
 
-def _with(path: str, fields: Sequence[str] | Mapping[str, str] | None, known: Sequence[str], rule: str) -> _Findings:
+def _with(path: str, fields: Sequence[str] | Mapping[str, str] | None, known: Sequence[str], rule: str) -> Findings:
     if isinstance(fields, Mapping):
         return
     taken: set[str] = set()
@@ -283,7 +162,35 @@ def _with(path: str, fields: Sequence[str] | Mapping[str, str] | None, known: Se
         taken.add(name)
 
 
-def _announcements(document: Mapping[str, Any]) -> _Findings:
-    for end in document["announce"]:
-        if end not in _ENDS:
-            yield f"announce.{end}", f"{end} is no end of an order.", f"Announce {', '.join(_ENDS)}."
+def _policies(plan: Plan) -> Findings:
+    """A policy is about an event and states that there are, and lets no effect be forgotten."""
+    known = {name for _, name in plan.awaited()} | set(plan.document["abort_on"])
+    for placed in plan.steps:
+        known |= {placed.step["done_on"], *placed.step["refused_on"]} | ({placed.step["undo"]["done_on"]} if placed.step["undo"] else set())
+    states = {stage["state"] for stage in plan.stages} | {undoing(stage["stage"]) for stage in plan.stages} | ENDS
+    facts = {fact["step"] for fact in plan.document.get("facts", ())}
+    seen: set[tuple[str, str | None, str]] = set()
+    for place, row in enumerate(plan.document.get("policies", ())):
+        path = f"policies[{place}]"
+        if row["event"] not in known:
+            yield f"{path}.event", f"Nothing here is about {row['event']}.", f"Name one of {', '.join(sorted(known))}."
+        for state in row["in"]:
+            if state not in states:
+                yield f"{path}.in", f"There is no state {state}.", "Name states of this definition."
+        said = [cell for cell in CELLS if row[cell] is not None]
+        if not said:
+            yield path, "It says nothing.", f"Add one of {', '.join(CELLS)}."
+        for cell in said:
+            keys = {(row["event"], state, cell) for state in row["in"] or [None]}
+            if keys & seen:
+                yield f"{path}.{cell}", "Another row says this already.", "Keep one of them."
+            seen |= keys
+            if row["event"] in facts and (cell, row[cell]) not in {("early", "park"), ("late", "note")}:
+                yield f"{path}.{cell}", f"What {row['event']} stands for would not be undone.", "Remove this: it has an undo."
+
+
+def _ends(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    ends = plan.ends
+    for end in plan.document["announce"]:
+        if end not in ends:
+            yield f"announce.{end}", f"{end} is no end of an order.", f"Announce {', '.join(ends)}."

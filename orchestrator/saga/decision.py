@@ -86,6 +86,8 @@ class Decision:
     fired_late_s: float | None = None
     #: Command ids that were answered: their rows leave the outbox (R17).
     answered: tuple[str, ...] = ()
+    #: The guards that were asked, by their text, each with what it said.
+    guards: tuple[tuple[str, bool], ...] = ()
     #: Set: the message goes to the quarantine under this code.
     quarantine: str | None = None
     #: Set on a refused act: `stale` (412), `conflict` (409), `invalid` (422) or `forbidden` (403); `reason` says why.

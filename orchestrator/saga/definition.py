@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from orchestrator.contract import canonical
 from orchestrator.errors import DefinitionError, Finding, MalformedMessage
+from orchestrator.saga.document import Document
 from orchestrator.saga.expand import expand
-from orchestrator.saga.language import Document
 from orchestrator.saga.source import explain, line_of, one, parse
 
 
@@ -25,7 +25,7 @@ class Definition:
 
     name: str
     version: int
-    #: The document as written: JSON values.
+    #: The document as written: JSON values; with `begins_in` where it has states, for JSON keeps no order among them.
     raw: Mapping[str, Any]
     #: The document with all defaults written out and durations in ms: what orders run on (R30).
     expanded: Mapping[str, Any]
@@ -50,6 +50,8 @@ def read(text: str, file: str) -> Definition:
         raise DefinitionError([explain(item, file, lines) for item in error.errors()]) from None
     except MalformedMessage as error:
         raise one(file, 1, f"The document holds what JSON cannot: {error}", "Use texts, numbers, lists and maps.") from None
+    if document.states is not None and document.begins_in is None:
+        raw = {**raw, "begins_in": next(iter(document.states))}
     return Definition(
         name=document.definition,
         version=document.version,

@@ -14,9 +14,18 @@ from typing import Any
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.decision import Announcement, Command, Decision, Entry, Kind, Verdict
+from orchestrator.saga.expression import Expression
 from orchestrator.saga.inputs import Input, Message, OperatorAct, to_document
 from orchestrator.saga.labels import labels_of
-from orchestrator.saga.order import Ask, Cause, Deadline, Direction, Order, ask_document, deadline_document, scalars
+from orchestrator.saga.order import (
+    Ask,
+    Cause,
+    Deadline,
+    Direction,
+    Order,
+    Outcome,
+)
+from orchestrator.saga.patch import patch_of
 from orchestrator.saga.rulebook import NEW, Rulebook
 
 #: Fields of an entry that are canonical JSON already.
@@ -41,15 +50,20 @@ class Draft:
         self.direction: Direction = order.direction
         self.epoch = order.epoch
         self.cause: Cause | None = order.cause
+        self.outcome: Outcome | None = order.outcome
+        self.goal = order.goal
         self.pivot_passed = order.pivot_passed
         self.held = order.held
         self.announced = order.announced
         self.generation = order.generation
         self.state_entered_at = order.state_entered_at
         self.data = order.data
+        self.amended = order.amended
         self.labels = order.labels
         self.replies = dict(order.replies)
         self.turns = order.turns
+        self.joined = order.joined
+        self.parked = order.parked
         self.asks = dict(order.asks)
         self.deadlines = dict(order.deadlines)
         self.commands: list[Command] = []
@@ -62,6 +76,8 @@ class Draft:
         #: Data of the message that is decided.
         self.event: Mapping[str, Any] = {}
         self.alerts: list[str] = []
+        #: The guards that were asked, and what each said.
+        self.guards: list[tuple[str, bool]] = []
 
     def move(self, trigger: str) -> None:
         """Take a transition of the definition's machine (R3). Raises: InvariantViolated where the machine has none."""
@@ -74,7 +90,24 @@ class Draft:
 
     def names(self) -> dict[str, Any]:
         """What expressions may name."""
-        return {"order": self.data, "replies": self.replies, "event": self.event}
+        return {"order": self.facts, "replies": self.replies, "event": self.event}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The order's data as it is by now."""
+        return {**self.data, **self.amended} if self.amended else self.data
+
+    def holds(self, guard: Expression) -> bool:
+        """Ask a guard. Raises: ExpressionError."""
+        held = guard.holds(self.names())
+        self.guards.append((guard.text, held))
+        return held
+
+    def amend(self, values: Mapping[str, Expression]) -> None:
+        """Change fields of the order's data, each computed of the order as it was before. Raises: ExpressionError."""
+        if values:
+            names = self.names()
+            self.amended = {**self.amended, **{name: expression.value(names) for name, expression in values.items()}}
 
     def change(self, ask: Ask, **changes: Any) -> Ask:
         """Replace an ask by one with these fields changed."""
@@ -136,6 +169,7 @@ class Draft:
             announcements=tuple(self.announcements),
             alerts=tuple(self.alerts),
             answered=tuple(self.answered),
+            guards=tuple(self.guards),
             quarantine=quarantine,
         )
 
@@ -152,14 +186,19 @@ class Draft:
             updated_at=self.updated_at,
             state_entered_at=self.state_entered_at,
             cause=self.cause,
+            outcome=self.outcome,
+            goal=self.goal,
             pivot_passed=self.pivot_passed,
             held=self.held,
             announced=self.announced,
             generation=self.generation,
             data=self.data,
+            amended=self.amended,
             labels=self.labels,
             replies=self.replies,
             turns=self.turns,
+            joined=self.joined,
+            parked=self.parked,
             asks=self.asks,
             deadlines=self.deadlines,
             hash=head,
@@ -189,7 +228,7 @@ class Draft:
             "from_state": None if self.before.state == NEW else self.before.state,
             "to_state": self.state,
             "input": canonical.encode(to_document(input_)),
-            "patch": canonical.encode(_patch(self.before, self)),
+            "patch": canonical.encode(patch_of(self.before, self)),
             "effects": canonical.encode(self._effects()),
             "prev_hash": self.before.hash,
         }
@@ -253,34 +292,3 @@ def _command_document(command: Command) -> dict[str, Any]:
     if command.data is not None:
         document["data"] = command.data
     return document
-
-
-def _patch(before: Order, after: Draft) -> dict[str, Any]:
-    """What `fold` must set and remove. The first entry of an order sets everything."""
-    present = scalars(after)
-    patch: dict[str, Any] = {"fields": present}
-    if before.seq == 0:
-        patch["data"] = after.data
-        if after.labels:
-            patch["labels"] = after.labels
-    else:
-        known = scalars(before)
-        patch["fields"] = {name: value for name, value in present.items() if known[name] != value}
-    if replies := {step: data for step, data in after.replies.items() if before.replies.get(step) is not data}:
-        patch["replies"] = replies
-    if after.turns != before.turns:
-        patch["turns"] = after.turns
-    if asks := {key: ask_document(ask) for key, ask in after.asks.items() if before.asks.get(key) is not ask}:
-        patch["asks"] = asks
-    if armed := {
-        name: deadline_document(deadline) for name, deadline in after.deadlines.items() if before.deadlines.get(name) is not deadline
-    }:
-        patch["deadlines"] = armed
-    if gone := sorted(name for name in before.deadlines if name not in after.deadlines):
-        patch["disarmed"] = gone
-    # Only another version of the definition calls them otherwise.
-    if renamed := sorted(step for step in before.replies if step not in after.replies):
-        patch["replies_gone"] = renamed
-    if renamed := sorted(key for key in before.asks if key not in after.asks):
-        patch["asks_gone"] = renamed
-    return patch

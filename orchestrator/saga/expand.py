@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.saga.language import Branch, Choose, Document, Item, Parallel, Repeat, Retry, Step
+from orchestrator.saga.document import Document
+from orchestrator.saga.expand_states import expand_states
+from orchestrator.saga.expand_step import expand_step
+from orchestrator.saga.language import Branch, Choose, Item, Parallel, Repeat, Step
+from orchestrator.saga.ways import passed
 
 _Stages = list[tuple[str, str, Sequence[Branch]]]
 
@@ -13,13 +17,10 @@ _Stages = list[tuple[str, str, Sequence[Branch]]]
 def expand(document: Document) -> dict[str, Any]:
     """The expanded document: JSON values, durations in ms.
 
-    `way` is the way forward: stages, choices and loops, one inside the other. `stages` and `steps` have all of them in the order written:
-    a stage asks its steps side by side and is left when all are done.
+    `way` is the way forward: stages, choices and loops, one inside the other; empty in the state form, where the stages say what follows.
+    `stages` and `steps` have all of them in the order written: a stage asks its steps side by side and is left when all are done.
     """
-    stages: _Stages = []
-    way = _way(document.steps, stages)
-    pivots = [index for index, (_, _, steps) in enumerate(stages) if any(step.pivot for step in steps)]
-    first_unlimited = pivots[0] if pivots else len(stages)
+    form = expand_states(document.states, document.begins_in) if document.states is not None else _line(document.steps or [])
     return {
         "definition": document.definition,
         "version": document.version,
@@ -28,10 +29,32 @@ def expand(document: Document) -> dict[str, Any]:
         "patience_ms": document.patience,
         "abort_on": document.abort_on,
         "labels": document.labels,
+        **form,
+        **_policies(document),
+        "announce": document.announce,
+    }
+
+
+def _policies(document: Document) -> dict[str, Any]:
+    rows = [
+        {"event": row.event, "in": row.in_, "early": row.early, "late": row.late, "unexpected": row.unexpected} for row in document.policies
+    ]
+    return {"policies": rows} if rows else {}
+
+
+def _line(items: Sequence[Item]) -> dict[str, Any]:
+    stages: _Stages = []
+    way = _way(items, stages)
+    pivots = {index for index, (_, _, steps) in enumerate(stages) if any(step.pivot for step in steps)}
+    past, _ = passed(way, pivots)
+    return {
         "way": way,
         "stages": [{"stage": name, "state": state, "steps": [step.step for step in steps]} for name, state, steps in stages],
-        "steps": [_step(step, unlimited=index >= first_unlimited) for index, (_, _, steps) in enumerate(stages) for step in steps],
-        "announce": document.announce,
+        "steps": [
+            expand_step(step.step, step, unlimited=past[index] or index in pivots)
+            for index, (_, _, steps) in enumerate(stages)
+            for step in steps
+        ],
     }
 
 
@@ -56,38 +79,3 @@ def _stage(item: Step | Parallel) -> tuple[str, str, Sequence[Branch]]:
     if isinstance(item, Parallel):
         return item.parallel, item.state or item.parallel, item.steps
     return item.step, item.state or item.step, [item]
-
-
-def _step(step: Branch, *, unlimited: bool) -> dict[str, Any]:
-    undo = step.undo
-    return {
-        "step": step.step,
-        "participant": step.ask,
-        "command": step.command,
-        "with": step.with_,
-        "done_on": step.done_on,
-        "refused_on": step.refused_on,
-        "deadline_ms": step.deadline,
-        "retry": _retry(step.retry, unlimited=unlimited),
-        "pivot": step.pivot,
-        "harmless": step.harmless,
-        "undo": undo
-        and {
-            "command": undo.command,
-            "with": undo.with_,
-            "done_on": undo.done_on,
-            "deadline_ms": undo.deadline,
-            "retry": _retry(undo.retry, unlimited=True),
-        },
-    }
-
-
-def _retry(retry: Retry, *, unlimited: bool) -> dict[str, Any]:
-    """Defaults by place: attempts are counted before the pivot; the pivot, what follows it, and undos go on without limit."""
-    return {
-        "attempts": retry.attempts if retry.attempts or unlimited else 3,
-        "first_ms": retry.first or (5_000 if unlimited else 1_000),
-        "factor": retry.factor or 2.0,
-        "max_ms": retry.max or (300_000 if unlimited else 60_000),
-        "stuck_after": retry.stuck_after or (5 if unlimited else None),
-    }

@@ -57,12 +57,12 @@ def explain(rulebook: Rulebook) -> Explanation:
 
 def _opening(rulebook: Rulebook) -> Iterator[Line]:
     yield Line(0, f"{rulebook.opens_on} opens an order. Its id is the field {rulebook.key} of the event's data, and the event's subject.")
-    until = "it is completed" if rulebook.pivot_index is None else f"{_pivot(rulebook)}, the point of no return, is asked"
+    until = "it is completed" if not rulebook.pivots else f"{_pivot(rulebook)}, the point of no return, is asked"
     yield Line(0, f"It has {duration(rulebook.patience_ms)} of patience until {until}. When patience ends, everything is undone.")
     if rulebook.labels:
         yield Line(0, f"Orders can be found by {listed(rulebook.labels)}, fields of its data.")
     if rulebook.abort_on:
-        late = "in undo or at an end" if rulebook.pivot_index is None else f"once {_pivot(rulebook)} is asked, in undo or at an end"
+        late = "in undo or at an end" if not rulebook.pivots else f"once {_pivot(rulebook)} is asked, in undo or at an end"
         yield Line(0, f"{listed(sorted(rulebook.abort_on), 'or')} calls it off: everything is undone. It comes too late {late}.")
 
 
@@ -250,14 +250,13 @@ def _times(rulebook: Rulebook, longest: Bounds) -> Iterator[Line]:
         yield Line(
             1, f"When each is confirmed at its first sending, the last is first sent after at most {sent} and confirmed after {confirmed}."
         )
-    if rulebook.pivot_index is not None and (refused := sorted(rulebook.stages[rulebook.pivot_index].steps[0].refused_on)):
+    if refused := sorted({name for pivot in rulebook.pivots for name in pivot.steps[0].refused_on}):
         yield Line(1, f"{listed(refused, 'or')} can come at any time after {_pivot(rulebook)} is asked; undoing begins then.")
     yield Line(0, "abandoned: when an admin does it; never by itself.")
 
 
 def _pivot(rulebook: Rulebook) -> str:
-    assert rulebook.pivot_index is not None
-    return rulebook.stages[rulebook.pivot_index].name
+    return listed([pivot.name for pivot in rulebook.pivots], "or")
 
 
 def _with(fields: Fields) -> str:

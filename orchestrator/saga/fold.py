@@ -10,7 +10,7 @@ from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.draft import entry_hash
-from orchestrator.saga.order import Order, from_document
+from orchestrator.saga.order import OPTIONAL_FIELDS, OPTIONAL_MAPS, Order, from_document
 
 _WRITTEN = tuple(f.name for f in fields(Entry) if f.name != "hash")
 
@@ -45,11 +45,18 @@ def fold_document(journal: Iterable[Entry]) -> dict[str, Any]:
 def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """Apply one entry's patch to the document of an order, in place."""
     document["fields"] |= patch["fields"]
-    for whole in ("data", "labels", "turns"):
+    for name in OPTIONAL_FIELDS:
+        if name in document["fields"] and document["fields"][name] is None:
+            del document["fields"][name]
+    for whole in ("data", "labels", "turns", "amended", "joined"):
         if whole in patch:
             document[whole] = patch[whole]
-    for family in ("replies", "asks", "deadlines"):
-        document[family] |= patch.get(family, {})
-    for family, gone in (("deadlines", "disarmed"), ("replies", "replies_gone"), ("asks", "asks_gone")):
+    for family in ("replies", "asks", "deadlines", "parked"):
+        if family in patch:
+            document.setdefault(family, {}).update(patch[family])
+    for family, gone in (("deadlines", "disarmed"), ("replies", "replies_gone"), ("asks", "asks_gone"), ("parked", "parked_gone")):
         for name in patch.get(gone, ()):
             del document[family][name]
+    for name in OPTIONAL_MAPS:
+        if name in document and not document[name]:
+            del document[name]

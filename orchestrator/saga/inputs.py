@@ -26,6 +26,8 @@ class Message:
     opens: bool = False
     #: When the message was journaled before or is applied from `parked`: the entry that first recorded it.
     cause_seq: int | None = None
+    #: It was parked, and the order is about to turn back: what it says was done counts, though its state was not reached (R11).
+    at_last: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +70,13 @@ def to_document(input_: Input) -> dict[str, Any]:
     """The input as JSON values: enough to decide again (R25)."""
     match input_:
         case Message(envelope=envelope):
-            return {
-                "message": attributes(envelope) | {"data": envelope.data},
+            document: dict[str, Any] = {
+                "message": message_document(envelope),
                 "seen": input_.seen,
                 "opens": input_.opens,
                 "cause_seq": input_.cause_seq,
             }
+            return document | {"at_last": True} if input_.at_last else document
         case DeadlineDue():
             return {"deadline": input_.name, "generation": input_.generation, "excused": input_.excused}
         case SentLate():
@@ -93,11 +96,26 @@ def to_document(input_: Input) -> dict[str, Any]:
 def from_document(document: Mapping[str, Any]) -> Input:
     """The input a journal entry holds."""
     if "message" in document:
-        envelope = from_attributes(document["message"], document["message"]["data"])
-        return Message(envelope=envelope, seen=document["seen"], opens=document["opens"], cause_seq=document["cause_seq"])
+        return Message(
+            envelope=message_of(document["message"]),
+            seen=document["seen"],
+            opens=document["opens"],
+            cause_seq=document["cause_seq"],
+            at_last=document.get("at_last", False),
+        )
     if "deadline" in document:
         return DeadlineDue(name=document["deadline"], generation=document["generation"], excused=document["excused"])
     if "sent_late" in document:
         return SentLate(command_id=document["sent_late"])
     arguments = {name: parse_time(value) if name in {"until", "due_at"} else value for name, value in document["arguments"].items()}
     return OperatorAct(**{**document, "arguments": arguments})
+
+
+def message_document(envelope: Envelope) -> dict[str, Any]:
+    """A message as JSON values."""
+    return attributes(envelope) | {"data": envelope.data}
+
+
+def message_of(document: Mapping[str, Any]) -> Envelope:
+    """The message that a document holds."""
+    return from_attributes(document, document["data"])

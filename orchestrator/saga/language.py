@@ -63,16 +63,16 @@ def _require_expression(text: str) -> str:
     return text
 
 
-def _text(pattern: str) -> dict[str, Any]:
+def text_schema(pattern: str) -> dict[str, Any]:
     """What the JSON Schema says of a text that a validator of ours reads."""
     return {"type": "string", "pattern": f"^{pattern}$"}
 
 
 #: In the schema it has a digit other than 0; that a sum is at most ten years, no schema can say.
-Duration = Annotated[int, BeforeValidator(parse_duration), WithJsonSchema(_text(f"(?=.*[1-9])({_DURATION_PART.pattern})+"))]
-Name = Annotated[str, Field(strict=True), AfterValidator(_require_name), WithJsonSchema(_text(NAME_PATTERN))]
+Duration = Annotated[int, BeforeValidator(parse_duration), WithJsonSchema(text_schema(f"(?=.*[1-9])({_DURATION_PART.pattern})+"))]
+Name = Annotated[str, Field(strict=True), AfterValidator(_require_name), WithJsonSchema(text_schema(NAME_PATTERN))]
 FieldName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field), WithJsonSchema(_text(_FIELD.pattern))]
+FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field), WithJsonSchema(text_schema(_FIELD.pattern))]
 #: Whether it is an expression, no schema can say.
 ExpressionText = Annotated[
     str, Field(strict=True), AfterValidator(_require_expression), WithJsonSchema({"type": "string", "maxLength": LENGTH_MAX})
@@ -96,11 +96,13 @@ Labels = Annotated[
 ]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What all parts of a document have in common: no word is unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Retry(_Model):
+class Retry(Model):
     """When it is asked again.
 
     Attempt k + 1 follows the silence of attempt k after min(`max`, `first` × `factor`^(k-1)), of which jitter takes away half at most. All
@@ -123,7 +125,7 @@ class Retry(_Model):
     )
 
 
-class Undo(_Model):
+class Undo(Model):
     """How a step is undone.
 
     An undo names the command it undoes, and is asked without limit until it is confirmed. A participant never refuses it.
@@ -140,10 +142,9 @@ class Undo(_Model):
     retry: Retry = Field(default=Retry(), description="When it is asked again.")
 
 
-class Branch(_Model):
-    """One thing asked of one participant, beside others: they share the state of their block."""
+class Asking(Model):
+    """What is asked of one participant, and how it is waited for."""
 
-    step: Name = Field(description="Its name; the reply's data is kept under it.")
     ask: Name = Field(description="The participant that is asked.")
     command: Name = Field(description="What it is asked.")
     with_: With | None = Field(
@@ -153,12 +154,36 @@ class Branch(_Model):
         "expression. Default: all of the order's data.",
     )
     done_on: Name = Field(description="The event that says it is done.")
+    done_when: ExpressionText | None = Field(
+        default=None,
+        description="What must hold of that event; else the answer is refused, and it is waited on. The event's data is `event`.",
+    )
+    set_: Computed | None = Field(
+        default=None, alias="set", description="Fields of the order's data that change when it is done, each computed by an expression."
+    )
     refused_on: Names = Field(default=[], description="Events that say it will not be done.")
     deadline: Duration = Field(description="Silence after that is an input.")
     retry: Retry = Field(default=Retry(), description="When it is asked again.")
+    patience: Duration | None = Field(
+        default=None, description="For all of its attempts; then it is given up as silent. Default: as long as its attempts take."
+    )
     undo: Undo | None = Field(default=None, description="How it is undone. Every step before the pivot has one, or is `harmless`.")
     pivot: StrictBool = Field(default=False, description="The point of no return; at most one.")
     harmless: StrictBool = Field(default=False, description="It may be left standing, so it needs no undo.")
+
+
+class _Named(Model):
+    step: Name = Field(description="Its name; the reply's data is kept under it.")
+
+
+class Branch(Asking, _Named):
+    """One thing asked of one participant, beside others: they share the state of their block."""
+
+    send: Literal["at_once", "on_silence"] = Field(
+        default="at_once",
+        description="`on_silence`: it is *watched*. Its participant acts on somebody else's event; Escrow waits for `done_on`, and asks by "
+        "command when the first deadline passes. It has an undo, and stands where every order comes to it just once.",
+    )
 
 
 class Step(Branch):
@@ -171,7 +196,7 @@ class Step(Branch):
     state: Name | None = Field(default=None, description="The order's state while it waits for the step. Default: the step's name.")
 
 
-class Parallel(_Model):
+class Parallel(Model):
     """Steps that are asked side by side; the order goes on when all of them are done.
 
     Each has its own deadline, retry and undo. A refusal or the silence of one undoes the others, those still unknown too, side by side. A
@@ -185,14 +210,14 @@ class Parallel(_Model):
     steps: Annotated[list[Branch], Field(min_length=2, max_length=16)] = Field(description="Its steps, without `state`.")
 
 
-class Case(_Model):
+class Case(Model):
     """One of several ways: taken when its expression is the first that holds."""
 
     when: ExpressionText = Field(description="What must hold.")
     steps: Annotated[list[Item], Field(min_length=1, max_length=100)] = Field(description="What is done then, in that order.")
 
 
-class Choose(_Model):
+class Choose(Model):
     """One of several ways, by the order's data and what steps answered.
 
     It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. A choice holds no pivot, and a
@@ -204,7 +229,7 @@ class Choose(_Model):
     otherwise: Annotated[list[Item], Field(max_length=100)] = Field(default=[], description="What is done when no case holds.")
 
 
-class Repeat(_Model):
+class Repeat(Model):
     """Steps that are asked again, turn after turn, until an expression holds.
 
     The expression is asked after each turn. Each turn is an asking of its own, and is undone for itself. A loop holds no pivot, and every
@@ -234,9 +259,6 @@ def _kind(item: object) -> str:
     return "(step)"
 
 
-#: Tags of the kinds of items and fields. Not words of the language, so they are left out of the paths of findings.
-KINDS: Final = frozenset({"(step)", "(parallel)", "(choose)", "(repeat)", "(fields)", "(computed)"})
-
 Item = Annotated[
     Annotated[Step, Tag("(step)")]
     | Annotated[Parallel, Tag("(parallel)")]
@@ -244,27 +266,6 @@ Item = Annotated[
     | Annotated[Repeat, Tag("(repeat)")],
     Discriminator(_kind),
 ]
-
-
-class Document(_Model):
-    """A whole definition: what opens an order, its steps, how each is asked, waited for, asked again and undone."""
-
-    definition: Name = Field(description="Its name.")
-    version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(description="Raised with every change.")
-    opens_on: Name = Field(description="The event that opens an order.")
-    key: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
-        description="The field of that event's data which is the order's id; it must equal the event's `subject`."
-    )
-    patience: Duration = Field(description="For everything until the pivot is asked; then the order is undone.")
-    abort_on: Names = Field(default=[], description="Events that call the order off; once the pivot was asked they come too late.")
-    labels: Labels = Field(default=[], description="Fields of the order's data by which orders can be found.")
-    steps: Annotated[list[Item], Field(min_length=1, max_length=100)] = Field(description="In the order they are asked.")
-    announce: dict[str, Name] = Field(
-        default={},
-        description="What to publish when an order ends: `completed`, `compensated`, `abandoned` → message type.",
-        json_schema_extra={"properties": dict.fromkeys(("completed", "compensated", "abandoned"), _text(NAME_PATTERN))},
-    )
-
 
 Case.model_rebuild()
 Choose.model_rebuild()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical
-from orchestrator.saga.asking import find_ask, stop_waiting
+from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, first_command_id
+from orchestrator.saga.asking import find_ask, next_rank, note_first, stop_waiting
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft, blank_order
+from orchestrator.saga.events import decide_event
 from orchestrator.saga.expression import ExpressionError
-from orchestrator.saga.forward import begin, go_on
+from orchestrator.saga.forward import amend, begin, go_on, go_to
 from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.rules import StepRule
 from orchestrator.saga.undoing import enter_undo, finish_undo, leave_standing, send_undo
+from orchestrator.saga.verdicts import Verdicts
 
 #: A refused step after the pivot waits for a human: how often it says so, in ms.
 ALERT_EVERY_MS = 3_600_000
@@ -28,13 +30,13 @@ def decide_message(rulebook: Rulebook, order: Order | None, message: Message, no
             return _open(rulebook, message, now)
         return Decision(order=None, verdict="parked", reason="no_order: kept until the order opens")
     try:
-        return _apply(_Verdicts(Draft(rulebook, order, now), message))
+        return _apply(Verdicts(Draft(rulebook, order, now), message))
     except ExpressionError as error:
         # The draft that raised is half made: what is noted begins anew from the order as it was.
-        return _Verdicts(Draft(rulebook, order, now), message).quarantine("expression", str(error))
+        return Verdicts(Draft(rulebook, order, now), message).quarantine("expression", str(error))
 
 
-def _apply(line: _Verdicts) -> Decision:
+def _apply(line: Verdicts) -> Decision:
     message, rulebook, order = line.message, line.draft.rulebook, line.draft.before
     envelope = message.envelope
     if message.seen == "same":
@@ -47,43 +49,16 @@ def _apply(line: _Verdicts) -> Decision:
         return line.quarantine("order_exists", "the order was opened with other data")
     if envelope.type in rulebook.abort_on:
         return _abort(line)
-    if envelope.commandid is None:
+    if envelope.type in rulebook.events and envelope.commandid is None:
+        return decide_event(line, rulebook.events[envelope.type])
+    commandid = envelope.commandid
+    if commandid is None and envelope.type in rulebook.watched_answers:
+        commandid = first_command_id(order.order_id, rulebook.watched_answers[envelope.type].name)
+    if commandid is None:
         if envelope.type in rulebook.answers:
             return line.quarantine("no_commandid", "an answer must echo the commandid of its command")
-        return line.ignored("unexpected: nothing awaits this event")
-    return _answer(line, envelope, envelope.commandid)
-
-
-class _Verdicts:
-    """The ways a message can end, each with its journal entry."""
-
-    def __init__(self, draft: Draft, message: Message) -> None:
-        draft.event = message.envelope.data
-        self.draft = draft
-        self.message = message
-
-    def moved(self, reason: str | None = None) -> Decision:
-        return self.draft.finish(self.message, "moved", kind="message", name=self.message.envelope.type, reason=reason)
-
-    def duplicate(self, reason: str) -> Decision:
-        return self.draft.finish(self.message, "duplicate", kind="message", name=self.message.envelope.type, reason=reason)
-
-    def late(self, reason: str) -> Decision:
-        return self.draft.finish(self.message, "late", kind="message", name=self.message.envelope.type, reason=reason)
-
-    def ignored(self, reason: str) -> Decision:
-        return self.draft.finish(self.message, "ignored", kind="message", name=self.message.envelope.type, reason=reason)
-
-    def quarantine(self, code: str, reason: str) -> Decision:
-        """Refused: noted in the journal without message id, so a replay is decided anew (R15)."""
-        return self.draft.finish(
-            self.message,
-            "refused",
-            kind="message",
-            name=self.message.envelope.type,
-            reason=f"{code}: {reason}",
-            quarantine=code,
-        )
+        return line.unexpected("nothing awaits this event")
+    return _answer(line, envelope, commandid)
 
 
 def _open(rulebook: Rulebook, message: Message, now: datetime) -> Decision:
@@ -101,7 +76,7 @@ def _open(rulebook: Rulebook, message: Message, now: datetime) -> Decision:
     return draft.finish(message, "moved", kind="message", name=envelope.type)
 
 
-def _abort(line: _Verdicts) -> Decision:
+def _abort(line: Verdicts) -> Decision:
     draft = line.draft
     if draft.direction != "forward":
         return line.late("no_way_back: the order has ended or is being undone")
@@ -111,11 +86,11 @@ def _abort(line: _Verdicts) -> Decision:
     return line.moved()
 
 
-def _answer(line: _Verdicts, envelope: Envelope, commandid: str) -> Decision:
+def _answer(line: Verdicts, envelope: Envelope, commandid: str) -> Decision:
     draft = line.draft
     found = find_ask(draft, commandid)
     if found is None:
-        return line.quarantine("unknown_command", "its commandid is of no command of this order")
+        return _answer_of_others(line, envelope, commandid)
     ask, is_undo = found
     step = draft.rulebook.by_name[ask.step]
     if envelope.source != step.participant:
@@ -126,19 +101,40 @@ def _answer(line: _Verdicts, envelope: Envelope, commandid: str) -> Decision:
         return _success(line, step, ask)
     if envelope.type in step.refused_on or envelope.type == COMMAND_TOO_LATE:
         return _refusal(line, step, ask)
-    return line.ignored(f"unexpected: not an answer of {ask.step}")
+    return line.unexpected(f"not an answer of {ask.step}")
 
 
-def _success(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+def _answer_of_others(line: Verdicts, envelope: Envelope, commandid: str) -> Decision:
+    """An answer to what this order has not asked: of a watched step that it has not come to, or of nobody."""
+    draft = line.draft
+    watched = (step for step in draft.rulebook.watched if first_command_id(draft.order_id, step.name) == commandid)
+    step = next(watched, None)
+    if step is None:
+        return line.quarantine("unknown_command", "its commandid is of no command of this order")
+    if envelope.source != step.participant:
+        return line.quarantine("wrong_source", f"{step.name} is done by {step.participant}")
+    if envelope.type != step.done_on and envelope.type not in step.refused_on:
+        return line.unexpected(f"not an answer of {step.name}")
+    if not line.message.at_last:
+        return line.early()
+    # The order turns back before it comes to this step; what was done nevertheless is undone with the rest (R11).
+    ask = note_first(draft, step, next_rank(draft), forward="unknown")
+    return _success(line, step, ask) if envelope.type == step.done_on else _refusal(line, step, ask)
+
+
+def _success(line: Verdicts, step: StepRule, ask: Ask) -> Decision:
     draft = line.draft
     if ask.forward == "done":
         return line.duplicate("answered: the step is known to be done")
-    if ask.forward in {"asked", "unknown"} and ask.undo == "none":
-        _answered(draft, ask)
+    if (ask.is_awaited or ask.forward == "unknown") and ask.undo == "none":
         awaited = _is_awaited(draft, step, ask)
+        if awaited and step.done_when is not None and not draft.holds(step.done_when):
+            return line.refused(f"guard: {step.done_when.text} does not hold")
+        _answered(draft, ask)
         draft.change(draft.asks[ask.key], forward="done", alarm=False)
         draft.replies[ask.step] = line.message.envelope.data
         if awaited:
+            amend(draft, step.set)
             go_on(draft, step)
         return line.moved()
     draft.change(ask, forward="done")
@@ -153,7 +149,7 @@ def _success(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
     return line.late("undone_again: a success after its undo was sent, or after a refusal")
 
 
-def _refusal(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+def _refusal(line: Verdicts, step: StepRule, ask: Ask) -> Decision:
     draft = line.draft
     if ask.forward == "refused":
         return line.duplicate("answered: the step is known to be refused")
@@ -162,24 +158,30 @@ def _refusal(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
     if ask.undo != "none":
         draft.change(ask, forward="refused")
         return line.late("undo_sent: a refusal after its undo was sent")
-    _answered(draft, ask)
     awaited = _is_awaited(draft, step, ask)
+    _answered(draft, ask)
     draft.change(draft.asks[ask.key], forward="refused", alarm=False)
-    if awaited and draft.rulebook.is_past_pivot(step):
+    if not awaited:
+        return line.moved()
+    stage = draft.rulebook.stage_of(step)
+    if draft.rulebook.is_past_pivot(step):
         draft.change(draft.asks[ask.key], alarm=True)
         draft.cause = "refused"
         draft.alerts.append(f"refused: {ask.key}")
         draft.arm("alert", ALERT_EVERY_MS)
-    elif awaited:
+    else:
         if step.pivot:
             draft.pivot_passed = False
-        enter_undo(draft, "refused")
+        if stage.on_refused is None:
+            enter_undo(draft, "refused")
+        else:
+            go_to(draft, stage.on_refused, "refused")
     return line.moved()
 
 
-def _answer_undo(line: _Verdicts, step: StepRule, ask: Ask) -> Decision:
+def _answer_undo(line: Verdicts, step: StepRule, ask: Ask) -> Decision:
     if step.undo is None or line.message.envelope.type != step.undo.done_on:
-        return line.ignored(f"unexpected: not the confirmation of undoing {ask.step}")
+        return line.unexpected(f"not the confirmation of undoing {ask.step}")
     if ask.undo == "undone":
         return line.duplicate("answered: the undo is known to be confirmed")
     if ask.undo_is_open:
@@ -195,5 +197,5 @@ def _answered(draft: Draft, ask: Ask) -> None:
 
 
 def _is_awaited(draft: Draft, step: StepRule, ask: Ask) -> bool:
-    """Whether the order waits for this very ask: not one that an operator skipped, or of another epoch."""
-    return draft.direction == "forward" and draft.state == step.state and ask.forward == "asked" and ask.epoch == draft.epoch
+    """Whether the order waits for this very ask: not one that an operator skipped, or went back before."""
+    return draft.direction == "forward" and draft.state == step.state and ask.is_awaited

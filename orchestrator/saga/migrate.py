@@ -88,6 +88,8 @@ def _state(draft: Draft, target: Rulebook, asks: list[Ask]) -> str:
         stage = next(_stage(target, ask) for ask in asks if ask.rank == rank)
         return undoing(stage.name)
     awaited = [ask for ask in asks if ask.is_open]
+    if not awaited:
+        return _waiting_state(draft, target)
     stages = {_stage(target, ask).index: _stage(target, ask) for ask in awaited}
     if len(stages) != 1:
         raise CannotMigrate(
@@ -100,15 +102,23 @@ def _state(draft: Draft, target: Rulebook, asks: list[Ask]) -> str:
     return stage.state
 
 
+def _waiting_state(draft: Draft, target: Rulebook) -> str:
+    """The state in which the order waits for events: the other version must have it, and take there what may come."""
+    old, new = draft.rulebook.by_state[draft.state], target.by_state.get(draft.state)
+    if new is None or not old.awaits <= new.awaits:
+        raise CannotMigrate(f"The order waits in {draft.state}, and version {target.version} does not wait there for the same events.")
+    if (old.deadline is None, len(old.notices)) != (new.deadline is None, len(new.notices)):
+        raise CannotMigrate(f"The deadline or the reminders of {draft.state} are running, and version {target.version} has others there.")
+    return new.state
+
+
 def _is_pivot_passed(draft: Draft, target: Rulebook, asks: list[Ask]) -> bool:
     """Whether there is no way back in the other version. A way back that was closed is not opened again."""
-    pivot = target.pivot_index
-    if pivot is None:
-        passed = False
-    else:
-        places = [_stage(target, ask).index for ask in asks if ask.command_id and ask.epoch == draft.epoch]
-        refused = all(ask.forward == "refused" for ask in asks if _stage(target, ask).index == pivot)
-        passed = any(place > pivot for place in places) or (pivot in places and not refused)
+    # On the way back a watched step may stand in the ledger that the order never came to.
+    reached = [ask for ask in asks if ask.command_id and ask.epoch == draft.epoch and (ask.attempts or draft.direction == "forward")]
+    pivots = [ask for ask in reached if _stage(target, ask).pivot]
+    passed = any(target.is_stage_past_pivot(_stage(target, ask)) for ask in reached)
+    passed = passed or not all(ask.forward == "refused" for ask in pivots)
     if draft.pivot_passed and not passed:
         raise CannotMigrate(f"The order has passed its pivot, and has not passed that of version {target.version}.")
     if passed and draft.direction == "undoing":

@@ -7,7 +7,7 @@ values only (times as canonical text), so the journal can carry the difference b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, Literal
@@ -17,8 +17,23 @@ from orchestrator.contract.canonical import format_time, parse_time
 Forward = Literal["idle", "asked", "done", "refused", "unknown", "skipped"]
 Undo = Literal["none", "asked", "undone", "failing", "skipped"]
 Direction = Literal["forward", "undoing", "ended"]
+Outcome = Literal["completed", "compensated", "failed", "abandoned"]
 Status = Literal["running", "undoing", "stuck", "held", "completed", "compensated", "failed", "abandoned"]
-Cause = Literal["silence", "refused", "patience", "aborted", "forced", "undo_silent", "late_success", "skipped", "turns", "abandoned"]
+Cause = Literal[
+    "silence",
+    "refused",
+    "patience",
+    "aborted",
+    "forced",
+    "undo_silent",
+    "late_success",
+    "skipped",
+    "turns",
+    "deadline",
+    "event",
+    "expression",
+    "abandoned",
+]
 
 #: What each code of an order's `cause` says; the reference documentation is made from it.
 CAUSES: dict[Cause, str] = {
@@ -30,12 +45,16 @@ CAUSES: dict[Cause, str] = {
     "undo_silent": "An undo was sent `stuck_after` times without a confirmation.",
     "late_success": "A success came after its undo was sent, or after a refusal: it is undone.",
     "skipped": "An operator skipped a step, or left an effect standing.",
-    "turns": "A loop came to its last turn, and what it waits for did not hold.",
+    "turns": "A loop came to its last turn, and what it waits for did not hold; or a state was entered more often than it may be.",
+    "deadline": "A state's own deadline passed, and the definition ends the order then.",
+    "event": "An event came with which the definition ends the order.",
+    "expression": "What the definition computes of this order has no value.",
     "abandoned": "An admin gave the order up.",
 }
 
-#: Whom an order waits for when no participant can bring it on.
+#: Whom an order waits for when no participant can bring it on; and when an event from outside does, of no source in particular.
 OPERATOR: Final = "operator"
+OUTSIDE: Final = "outside"
 
 ENDS = frozenset({"completed", "compensated", "failed", "abandoned"})
 
@@ -55,7 +74,8 @@ class Ask:
     #: What was asked side by side has the same, from 0: undoing goes from the last to the first.
     rank: int
     command_id: str
-    #: `asked`: sent, no answer yet. `unknown`: silent to the end, so possibly done. `skipped`: an operator went past it unasked.
+    #: `idle`: watched, nothing sent, no answer yet. `asked`: sent, no answer yet. `unknown`: silent to the end, or passed over while others
+    #: may be doing it, so possibly done. `skipped`: an operator went past it unasked.
     forward: Forward = "asked"
     #: `asked`: sent. `failing`: sent `stuck_after` times. `skipped`: left standing, by name of an operator or for want of an undo.
     undo: Undo = "none"
@@ -82,7 +102,12 @@ class Ask:
     @property
     def is_open(self) -> bool:
         """Whether the order waits for its answer, or for an operator, to go on."""
-        return self.forward == "asked" or self.alarm
+        return self.is_awaited or self.alarm
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether its participant is to answer."""
+        return self.forward in {"asked", "idle"}
 
     @property
     def undo_is_open(self) -> bool:
@@ -100,7 +125,8 @@ class Deadline:
     """An instant at which silence becomes an input.
 
     Names: `reply:<ask>` and `undo_reply:<ask>` (silence is declared), `retry:<ask>` and `undo_retry:<ask>` (the next attempt is due),
-    `patience`, `hold` (an operator's hold ends), `alert` (a human is still needed).
+    `patience` (of the order), `patience:<ask>` (of one step), `state:<state>` (the state's own), `remind:<state>.<place>` (a reminder is
+    due), `hold` (an operator's hold ends), `alert` (a human is still needed).
     """
 
     name: str
@@ -134,6 +160,10 @@ class Order:
     updated_at: datetime
     state_entered_at: datetime
     cause: Cause | None = None
+    #: How it ended. None: it has not, or as its state says.
+    outcome: Outcome | None = None
+    #: The end that it takes when all is undone. None: `compensated`.
+    goal: str | None = None
     #: Whether the pivot's command was written: no way back (R12).
     pivot_passed: bool = False
     #: Whether an operator stopped its clocks.
@@ -144,12 +174,18 @@ class Order:
     generation: int = 0
     #: The data of the event that opened it.
     data: Mapping[str, Any]
+    #: What `set` of its definition changed of the data since, or added.
+    amended: Mapping[str, Any] = field(default_factory=dict)
     #: What it is found by, as it was at the opening: values by name, in text (`labels`).
     labels: Mapping[str, str]
-    #: Data of the event that completed a step, by step.
+    #: Data of the event that completed a step, by step; of other events that were applied last, by type.
     replies: Mapping[str, Any]
-    #: Turns of each loop since it was last entered, by its name.
+    #: Turns of each loop since it was last entered, entries into each state that counts them, and notices sent; by name.
     turns: Mapping[str, int]
+    #: Events of the present state's `all_of` that have come → the journal entry that recorded each.
+    joined: Mapping[str, int] = field(default_factory=dict)
+    #: Events that came too early, as messages (`attributes` and `data`), by the journal entry that recorded each: kept until they fit (R1).
+    parked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: The ledger, by `Ask.key`, in order of asking.
     asks: Mapping[str, Ask]
     deadlines: Mapping[str, Deadline]
@@ -170,7 +206,12 @@ class Order:
             return "running"
         if self.direction == "undoing" or undo_open:
             return "undoing"
-        return self.state  # type: ignore[return-value]  # the ends are their own status
+        return self.outcome or self.state  # type: ignore[return-value]  # these ends are their own status
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The order's data as it is by now."""
+        return {**self.data, **self.amended} if self.amended else self.data
 
     @property
     def next_due_at(self) -> datetime | None:
@@ -178,7 +219,10 @@ class Order:
         return min((d.due_at for d in self.deadlines.values() if d.due_at is not None), default=None)
 
 
-_MAPS = ("data", "labels", "replies", "turns", "asks", "deadlines")
+_MAPS = ("data", "amended", "labels", "replies", "turns", "joined", "parked", "asks", "deadlines")
+#: What most orders never have is not written where it is empty: what a journal says does not change with what the language learns.
+OPTIONAL_MAPS = ("amended", "joined", "parked")
+OPTIONAL_FIELDS = ("outcome", "goal")
 _ORDER_TIMES = ("opened_at", "updated_at", "state_entered_at")
 _TIMES = frozenset({*_ORDER_TIMES, "since", "armed_at", "due_at"})
 #: The plain fields of an order: all but the maps, and the hash, which follows from the journal.
@@ -191,8 +235,12 @@ _deadline_values = attrgetter(*_DEADLINE_FIELDS)
 
 
 def scalars(order: object) -> dict[str, Any]:
-    """The plain fields of an order, or of its draft, as JSON values."""
-    return _document(_ORDER_FIELDS, _order_values(order), _ORDER_TIMES)
+    """The plain fields of an order, or of its draft, as JSON values; without those optional ones that are None."""
+    document = _document(_ORDER_FIELDS, _order_values(order), _ORDER_TIMES)
+    for name in OPTIONAL_FIELDS:
+        if document[name] is None:
+            del document[name]
+    return document
 
 
 def ask_document(ask: Ask) -> dict[str, Any]:
@@ -215,6 +263,7 @@ def to_document(order: Order) -> dict[str, Any]:
         "turns": dict(order.turns),
         "asks": {key: ask_document(ask) for key, ask in order.asks.items()},
         "deadlines": {name: deadline_document(deadline) for name, deadline in order.deadlines.items()},
+        **{name: dict(value) for name in OPTIONAL_MAPS if (value := getattr(order, name))},
         "hash": order.hash,
     }
 
@@ -230,6 +279,7 @@ def from_document(document: Mapping[str, Any]) -> Order:
         turns=document["turns"],
         asks={ask.key: ask for ask in asks},
         deadlines={name: Deadline(**_revive(deadline)) for name, deadline in document["deadlines"].items()},
+        **{name: document[name] for name in OPTIONAL_MAPS if name in document},
         hash=document["hash"],
     )
 

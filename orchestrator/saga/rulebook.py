@@ -13,7 +13,9 @@ from typing import Any
 from transitions import Machine, MachineError
 
 from orchestrator.contract import COMMAND_TOO_LATE
-from orchestrator.saga.rules import Stage, StepRule, stages_of
+from orchestrator.saga.compile import events_of, stages_of
+from orchestrator.saga.policies import Cell, Policy, policies_of
+from orchestrator.saga.rules import Ending, Stage, StepRule
 from orchestrator.saga.way import Place, Way, exits
 
 # The library logs about eight lines an event at INFO; a move costs 13 µs without them.
@@ -21,7 +23,6 @@ logging.getLogger("transitions").setLevel(logging.WARNING)
 
 #: Before an order is opened. No stored order is ever in it.
 NEW = "new"
-_ENDS = ("completed", "compensated", "abandoned")
 
 
 class _Cursor:
@@ -48,21 +49,45 @@ class Rulebook:
         #: Fields of the data that orders are found by.
         self.labels: tuple[str, ...] = tuple(document["labels"])
         self.announce: Mapping[str, str] = document["announce"]
+        self.policies = policies_of(document)
         self.stages = stages_of(document)
         self.way = Way(document, self.stages)
+        #: Whether it is a line of steps; else it is one of states.
+        self.is_line = bool(document["way"])
         self.steps = tuple(step for stage in self.stages for step in stage.steps)
-        self.by_name = {step.name: step for step in self.steps}
-        self.by_state = {stage.state: stage for stage in self.stages}
-        self.pivot_index = next((stage.index for stage in self.stages if stage.pivot), None)
+        #: Steps, and events from outside that can be undone.
+        self.by_name = {step.name: step for stage in self.stages for step in (*stage.steps, *stage.facts)}
+        self.by_stage = {stage.name: stage for stage in self.stages}
+        self.by_state = {stage.state: stage for stage in self.stages if stage.ending is None}
+        #: Every end but `compensated` and `abandoned`, and how an order ends in it.
+        self.endings: Mapping[str, Ending] = {stage.state: stage.ending for stage in self.stages if stage.ending is not None}
+        #: Where a whole order ends.
+        self.completed_states = [state for state, ending in self.endings.items() if ending.outcome == "completed"] or ["completed"]
+        self.events = events_of(document, self.stages)
+        self.watched = tuple(step for step in self.steps if step.watched)
+        #: Answers of watched steps, which need no commandid.
+        self.watched_answers = {name: step for step in self.watched for name in (step.done_on, *step.refused_on)}
+        #: By index of a stage: those that an order in it can still come to.
+        self._ahead = {stage.index: self._after(stage) for stage in self.stages}
+        self.pivots = tuple(stage for stage in self.stages if stage.pivot)
+        answered = [after for pivot in self.pivots for after, _ in exits(self.way.after(pivot)) if after is not None]
+        self._past_pivot = frozenset(index for after in answered for index in (after.index, *self._ahead[after.index]))
+        #: By state: the events from outside that are still to come to it, without its own.
+        self._to_come = {
+            stage.state: frozenset(name for index in self._ahead[stage.index] for name in self.stages[index].awaits) - stage.awaits
+            for stage in self.stages
+        }
         self.answers = frozenset(
             {step.done_on for step in self.steps}
             | {name for step in self.steps for name in step.refused_on}
-            | {step.undo.done_on for step in self.steps if step.undo}
+            | {step.undo.done_on for step in self.by_name.values() if step.undo}
             | {COMMAND_TOO_LATE}
         )
-        self.event_types = self.answers | self.abort_on | {self.opens_on}
-        self.participants = frozenset(step.participant for step in self.steps)
-        self.machine = _build_machine(self.stages, self.way)
+        self.event_types = self.answers | self.abort_on | self.events.keys() | {self.opens_on}
+        self.participants = frozenset(step.participant for step in self.by_name.values()) | {
+            notice.participant for stage in self.stages for notice in stage.notices
+        }
+        self.machine = _build_machine(self)
         #: (state, trigger) → where the machine went.
         self._moves: dict[tuple[str, str], str | None] = {}
 
@@ -88,7 +113,41 @@ class Rulebook:
 
     def is_past_pivot(self, step: StepRule) -> bool:
         """Whether the step comes after the pivot: no way back, and no limit of attempts."""
-        return self.pivot_index is not None and step.index > self.pivot_index
+        return step.index in self._past_pivot
+
+    def is_stage_past_pivot(self, stage: Stage) -> bool:
+        """The same of all its steps, and of a state without any."""
+        return stage.index in self._past_pivot
+
+    def following(self, stage: Stage) -> list[Stage]:
+        """The stages that can come next, but for an end without a state."""
+        by_way = [after for after, _ in exits(self.way.after(stage)) if after is not None]
+        return list({after.index: after for after in (*by_way, *(self.by_stage[name] for name in said_by(stage)))}.values())
+
+    def _after(self, stage: Stage) -> frozenset[int]:
+        """The stages that can follow one, sooner or later, by index; itself, where it can come again."""
+        seen: set[int] = set()
+        todo = [stage]
+        while todo:
+            fresh = [after for after in self.following(todo.pop()) if after.index not in seen]
+            seen.update(after.index for after in fresh)
+            todo += fresh
+        return frozenset(seen)
+
+    def comes_again(self, index: int, target: int) -> bool:
+        """Whether a stage is the target, or follows it: an order that is forced to the target comes to it from there.
+
+        Both by index; the number of stages stands for the end.
+        """
+        return index >= target if self.is_line or target >= len(self.stages) else index == target or index in self._ahead[target]
+
+    def is_to_come(self, state: str, event: str) -> bool:
+        """Whether an order in this state can still come to one that awaits this event from outside."""
+        return event in self._to_come.get(state, ())
+
+    def policy(self, state: str, event: str, cell: Cell) -> Policy | None:
+        """What the definition says of an event in a state; None: what R1 does."""
+        return self.policies.get((event, state, cell)) or self.policies.get((event, None, cell))
 
 
 def undoing(stage: str) -> str:
@@ -96,18 +155,32 @@ def undoing(stage: str) -> str:
     return f"undoing_{stage}"
 
 
-def _build_machine(stages: tuple[Stage, ...], way: Way) -> Machine:
+def said_by(stage: Stage) -> list[str]:
+    """The states that a state itself leads to, but for the one that follows when all is done."""
+    names = [case.then for cases in stage.events.values() for case in cases if case.then is not None]
+    names += [stage.on_refused] if stage.on_refused is not None else []
+    names += [stage.deadline.then] if stage.deadline is not None else []
+    return list(dict.fromkeys(names))
+
+
+def _build_machine(rulebook: Rulebook) -> Machine:
+    stages = [stage for stage in rulebook.stages if stage.ending is None]
     backward = [undoing(stage.name) for stage in stages if stage.can_be_undone]
     living = [*(stage.state for stage in stages), *backward]
-    anywhere = [*living, *_ENDS]
-    table: list[dict[str, Any]] = [_to(NEW, dest) for dest in _destinations(way.first)]
+    ends = [*rulebook.endings] if rulebook.endings else ["completed"]
+    anywhere = [*living, *ends, "compensated", "abandoned"]
+    table: list[dict[str, Any]] = [_to(NEW, dest) for dest in _destinations(rulebook.way.first)]
     for stage in stages:
-        table += [_to(stage.state, dest) for dest in _destinations(way.after(stage))]
+        table += [_to(stage.state, dest) for dest in dict.fromkeys([*_next(rulebook, stage), *said_by(stage)])]
         table.append({"trigger": f"force:{stage.state}", "source": anywhere, "dest": stage.state})
         if stage.can_be_undone:
             table.append({"trigger": f"undo:{stage.name}", "source": living, "dest": undoing(stage.name)})
-    table.append({"trigger": "force:completed", "source": anywhere, "dest": "completed"})
-    table.append({"trigger": "compensated", "source": living, "dest": "compensated"})
+    for state in rulebook.completed_states:
+        table.append({"trigger": f"force:{state}", "source": anywhere, "dest": state})
+    for state, ending in rulebook.endings.items():
+        if ending.outcome == "failed":
+            table.append({"trigger": f"undone:{state}", "source": living, "dest": state})
+    table.append({"trigger": "undone:compensated", "source": living, "dest": "compensated"})
     table.append({"trigger": "abandon", "source": anywhere, "dest": "abandoned"})
     return Machine(
         model=None,
@@ -118,6 +191,12 @@ def _build_machine(stages: tuple[Stage, ...], way: Way) -> Machine:
         send_event=True,
         queued=False,
     )
+
+
+def _next(rulebook: Rulebook, stage: Stage) -> list[str]:
+    """The states that can follow when all of a stage is done; none for a state that is left by its events or its deadline alone."""
+    following = rulebook.way.after(stage)
+    return _destinations(following) if rulebook.is_line or following is not None else []
 
 
 def _destinations(place: Place) -> list[str]:

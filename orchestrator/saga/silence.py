@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.contract import undo_id
-from orchestrator.saga.asking import give_up, lift_hold, rearm, send
+from orchestrator.saga.asking import ask_watched, give_up, lift_hold, rearm, send, tell
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft
+from orchestrator.saga.expression import ExpressionError
+from orchestrator.saga.forward import go_to
 from orchestrator.saga.inputs import DeadlineDue, SentLate
 from orchestrator.saga.messages import ALERT_EVERY_MS
-from orchestrator.saga.order import Ask, Order
+from orchestrator.saga.order import Ask, Deadline, Order
 from orchestrator.saga.retry import backoff_ms
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.rules import StepRule, UndoRule
@@ -27,8 +29,14 @@ def decide_deadline(rulebook: Rulebook, order: Order, due: DeadlineDue, now: dat
         return Decision(order=order, verdict="ignored", reason="early: this deadline is not due yet")
     draft = Draft(rulebook, order, now)
     draft.disarm(due.name)
-    _fire(draft, due)
     reason = "excused: nobody could have heard the reply" if due.excused else None
+    try:
+        _fire(draft, due)
+    except ExpressionError as error:
+        draft = Draft(rulebook, order, now)
+        draft.disarm(due.name)
+        _cannot_be_computed(draft, armed, error)
+        reason = f"expression: {error}"
     decision = draft.finish(due, "moved", kind="deadline", name=due.name, reason=reason)
     return replace(decision, fired_late_s=(now - armed.due_at).total_seconds())
 
@@ -46,7 +54,15 @@ def decide_sent_late(rulebook: Rulebook, order: Order, late: SentLate, now: date
 def _fire(draft: Draft, due: DeadlineDue) -> None:
     what, _, key = due.name.partition(":")
     if what == "patience":
+        if key:
+            give_up(draft, draft.asks[key])
         enter_undo(draft, "patience")
+    elif what == "state":
+        stage = draft.rulebook.by_stage[key]
+        assert stage.deadline is not None
+        go_to(draft, stage.deadline.then, "deadline")
+    elif what == "remind":
+        _remind(draft, due.name, key)
     elif what == "hold":
         lift_hold(draft)
     elif what == "alert":
@@ -65,10 +81,35 @@ def _fire(draft: Draft, due: DeadlineDue) -> None:
             send_undo(draft, step, step.undo, ask)
 
 
+def _remind(draft: Draft, name: str, key: str) -> None:
+    """Tell it once more, and again after the same time."""
+    stage, _, place = key.rpartition(".")
+    notice = draft.rulebook.by_stage[stage].notices[int(place)]
+    assert notice.every_ms is not None
+    tell(draft, notice)
+    draft.arm(name, notice.every_ms)
+
+
+def _cannot_be_computed(draft: Draft, armed: Deadline, error: ExpressionError) -> None:
+    """What is to happen now needs a value that this order does not have. Before the pivot the order is undone; after it a human is called,
+    and what passed is tried again.
+    """
+    draft.alerts.append(f"expression: {error}")
+    if draft.direction == "forward" and not draft.pivot_passed:
+        enter_undo(draft, "expression")
+    else:
+        draft.cause = "expression"
+        rearm(draft, armed, ALERT_EVERY_MS)
+
+
 def _reply_is_overdue(draft: Draft, step: StepRule, ask: Ask, *, excused: bool) -> None:
     rule = step.retry
     tried = ask.attempts - ask.attempts_base
-    if excused:
+    if ask.forward == "idle" and excused:
+        draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant)
+    elif ask.forward == "idle":
+        ask_watched(draft, step, ask)
+    elif excused:
         send(draft, step, ask, again=True)
     elif rule.attempts is not None and tried >= rule.attempts:
         give_up(draft, ask)

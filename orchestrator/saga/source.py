@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.contract import canonical
 from orchestrator.errors import DefinitionError, Finding
-from orchestrator.saga.language import KINDS
+from orchestrator.saga.document import KINDS
 
 #: Characters of a file.
 FILE_BYTES_MAX: Final = 262_144

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from orchestrator.saga.acts import moments
-from orchestrator.saga.order import OPERATOR, Ask, Order
+from orchestrator.saga.order import OPERATOR, OUTSIDE, Ask, Order
 from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.words import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """One thing that an order waits for: an answer to an ask, the confirmation of its undo, or an operator."""
+    """One thing that an order waits for: an answer to an ask, the confirmation of its undo, an event from outside, or an operator."""
 
-    ask: Ask
+    #: None: an event from outside.
+    ask: Ask | None
     is_undo: bool
 
     @property
     def is_for_operator(self) -> bool:
         """Whether the participant has answered and only a human can bring the order on: a step after the pivot was refused (R12)."""
-        return not self.is_undo and self.ask.forward != "asked"
+        return self.ask is not None and not self.is_undo and not self.ask.is_awaited
 
     @property
     def participant(self) -> str:
-        """Who is to act: the participant asked, or `operator`."""
+        """Who is to act: the participant asked, `operator` or `outside`."""
+        if self.ask is None:
+            return OUTSIDE
         return OPERATOR if self.is_for_operator else self.ask.participant
 
     @property
     def attempts(self) -> int:
         """Sendings so far of what is waited for."""
+        if self.ask is None:
+            return 0
         return self.ask.undo_attempts if self.is_undo else self.ask.attempts
 
 
@@ -40,16 +47,18 @@ def waits(order: Order) -> list[Wait]:
     """
     forward = [Wait(ask=ask, is_undo=False) for ask in order.asks.values() if ask.is_open]
     undos = [Wait(ask=ask, is_undo=True) for ask in order.asks.values() if ask.undo_is_open]
-    return forward + sorted(undos, key=lambda wait: -wait.ask.position)
+    if order.direction == "forward" and not forward:
+        forward = [Wait(ask=None, is_undo=False)]
+    return forward + sorted(undos, key=lambda wait: -(wait.ask.position if wait.ask else 0))
 
 
 def waiting_on(rulebook: Rulebook, order: Order) -> list[dict[str, Any]]:
     """Everyone the order waits for, the one that holds it up first: `participant, step, for, since, attempts, deadline_at`.
 
     `for` is the event awaited, `attempts` the sendings so far; `deadline_at` None while the order is held. A refused step after the pivot
-    waits for `operator`.
+    waits for `operator`. A state that waits for events stands for the step, and its participant is who publishes them, else `outside`.
     """
-    return [_view(rulebook, order, wait) for wait in waits(order)]
+    return [_of_ask(rulebook, order, wait, wait.ask) if wait.ask else _of_state(rulebook, order) for wait in waits(order)]
 
 
 def allowed_acts(order: Order, *, is_admin: bool) -> list[str]:
@@ -57,8 +66,8 @@ def allowed_acts(order: Order, *, is_admin: bool) -> list[str]:
     return list(moments(order, is_admin=is_admin))
 
 
-def _view(rulebook: Rulebook, order: Order, wait: Wait) -> dict[str, Any]:
-    step, key = rulebook.by_name[wait.ask.step], wait.ask.key
+def _of_ask(rulebook: Rulebook, order: Order, wait: Wait, ask: Ask) -> dict[str, Any]:
+    step, key = rulebook.by_name[ask.step], ask.key
     awaited: str | None = step.done_on
     names: tuple[str, ...] = (f"reply:{key}", f"retry:{key}")
     if wait.is_for_operator:
@@ -69,7 +78,28 @@ def _view(rulebook: Rulebook, order: Order, wait: Wait) -> dict[str, Any]:
         "participant": wait.participant,
         "step": step.name,
         "for": awaited,
-        "since": wait.ask.since,
+        "since": ask.since,
         "attempts": wait.attempts,
-        "deadline_at": next((order.deadlines[name].due_at for name in names if name in order.deadlines), None),
+        "deadline_at": _due_at(order, names),
     }
+
+
+def _of_state(rulebook: Rulebook, order: Order) -> dict[str, Any]:
+    stage = rulebook.by_state[order.state]
+    missing = sorted(name for name in stage.awaits if name not in order.joined)
+    last = listed(missing, "and" if stage.all_of else "or")
+    sources = {rulebook.events[name].source for name in missing}
+    [source] = sources if len(sources) == 1 else [None]
+    return {
+        "participant": source or OUTSIDE,
+        "step": stage.name,
+        "for": last,
+        "since": order.state_entered_at,
+        "attempts": 0,
+        "deadline_at": _due_at(order, (f"state:{stage.name}", "patience")),
+    }
+
+
+def _due_at(order: Order, names: tuple[str, ...]) -> datetime | None:
+    """When the first of these deadlines that is armed is due."""
+    return next((order.deadlines[name].due_at for name in names if name in order.deadlines), None)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from orchestrator.contract import undo_id
-from orchestrator.saga.asking import body, give_up, settle, take_end
+from orchestrator.saga.asking import first_ask, give_up, leave_state, next_rank, note_first, settle, surely, take_end
 from orchestrator.saga.decision import Command
 from orchestrator.saga.draft import Draft
-from orchestrator.saga.expression import Expression, ExpressionError
 from orchestrator.saga.order import Ask, Cause
-from orchestrator.saga.rules import Fields, StepRule, UndoRule
+from orchestrator.saga.rules import Ending, StepRule, UndoRule
 
 
-def enter_undo(draft: Draft, cause: Cause) -> None:
-    """Turn back: what was asked and not answered is unknown, and so possibly done."""
+def enter_undo(draft: Draft, cause: Cause, *, goal: str | None = None) -> None:
+    """Turn back: what was asked and not answered is unknown, and so possibly done; and so is what others may still bring about (R11).
+
+    `goal`: the end that is taken when all is undone; None: `compensated`.
+    """
     draft.cause = cause
     draft.direction = "undoing"
+    draft.goal = goal
     draft.disarm("patience", "alert")
+    leave_state(draft)
     for ask in list(draft.asks.values()):
         if ask.is_open:
             give_up(draft, ask)
+    for stage in draft.rulebook.stages:
+        rank = next_rank(draft)
+        for step in stage.steps:
+            if step.watched and first_ask(draft, step) is None:
+                note_first(draft, step, rank, forward="unknown")
     undo_next(draft)
+
+
+def leave_undone(draft: Draft, ending: Ending) -> None:
+    """The definition ends so: effects that this end does not undo are listed as left standing."""
+    for ask in list(draft.asks.values()):
+        may_be_done = ask.possibly_done or ask.is_awaited
+        if may_be_done and ask.undo == "none" and ask.step not in ending.undone and _undo_of(draft, ask) is not None:
+            leave_standing(draft, give_up(draft, ask))
 
 
 def undo_next(draft: Draft) -> None:
@@ -39,8 +53,9 @@ def undo_next(draft: Draft) -> None:
             stage = draft.rulebook.stage_of(draft.rulebook.by_name[beside[0].step])
             draft.move(f"undo:{stage.name}")
             return
-    draft.move("compensated")
-    take_end(draft)
+    goal = draft.goal
+    draft.move(f"undone:{goal or 'compensated'}")
+    take_end(draft, "compensated" if goal is None else "failed")
 
 
 def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: bool = False) -> None:
@@ -68,7 +83,7 @@ def send_undo(draft: Draft, step: StepRule, undo: UndoRule, ask: Ask, *, again: 
             attempt=attempt,
             epoch=ask.epoch,
             undoes=ask.command_id,
-            data=_body(draft, undo.fields) if first else None,
+            data=surely(draft, undo.fields) if first else None,
             body_seq=sent.undo_body_seq,
         )
     )
@@ -119,17 +134,3 @@ def go_on_back(draft: Draft) -> None:
 
 def _undo_of(draft: Draft, ask: Ask) -> UndoRule | None:
     return draft.rulebook.by_name[ask.step].undo
-
-
-def _body(draft: Draft, fields: Fields) -> dict[str, Any]:
-    """The data of an undo, which must always leave: what cannot be computed is null, and the participant goes by `undoes`."""
-    if not isinstance(fields, Mapping):
-        return body(draft, fields)
-    return {name: _value(draft, expression) for name, expression in fields.items()}
-
-
-def _value(draft: Draft, expression: Expression) -> Any:
-    try:
-        return expression.value(draft.names())
-    except ExpressionError:
-        return None

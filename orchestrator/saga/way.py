@@ -2,7 +2,7 @@
 
 A *place* is a stage, a choice, the entry to a loop or the end of its turn; None is the end of the way. Whoever leaves a stage walks from
 place to place, deciding by the order's data, until a stage or the end is reached (`forward`). Places have no repr of their own: each
-holds all that follow it.
+holds all that follow it. In the state form each state is a stage, and says itself which one follows.
 """
 
 from __future__ import annotations
@@ -52,10 +52,15 @@ class Way:
     def __init__(self, document: Mapping[str, Any], stages: Sequence[Stage]) -> None:
         self._stages = stages
         self._following: dict[int, Place] = {}
-        self.first = self._lay(document["way"], None)
+        if document["way"]:
+            self.first = self._lay(document["way"], None)
+        else:
+            by_name = {stage.name: stage for stage in stages}
+            self.first = stages[0]
+            self._following = {stage.index: by_name.get(said.get("then")) for stage, said in zip(stages, document["stages"], strict=True)}
 
     def after(self, stage: Stage) -> Place:
-        """The place that follows a stage."""
+        """The place that follows a stage when all of its steps are done, or all of its events have come."""
         return self._following[stage.index]
 
     def _lay(self, items: Sequence[Mapping[str, Any]], after: Place) -> Place:

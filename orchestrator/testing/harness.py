@@ -14,12 +14,13 @@ from typing import Any, Unpack
 from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, digest, is_order_id, undo_id
 from orchestrator.contract.envelope import attributes
 from orchestrator.errors import RequestError
-from orchestrator.saga.decide import decide
+from orchestrator.saga.decide import decide_all
 from orchestrator.saga.decision import Announcement, Command, Decision, Entry
 from orchestrator.saga.inputs import ActName, DeadlineDue, Input, Message, OperatorAct, Seen, SentLate
 from orchestrator.saga.language import DURATION_MS_MAX, parse_duration
 from orchestrator.saga.order import Ask, Cause, Deadline, Order, Status
 from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.rules import StepRule
 from orchestrator.testing.expect import Expected, differences, span
 
 #: When a test begins, unless it says otherwise.
@@ -88,19 +89,25 @@ class Harness:
         return self.deliver(self._message(self.rulebook.opens_on, content, source=source, subject=subject))
 
     def reply(self, step: str, data: Mapping[str, Any] | None = None) -> Decision:
-        """The participant reports the step done. `step`: its name, for its latest ask, or an ask's key (`take_payment.0.1`)."""
+        """The participant reports the step done. `step`: its name, for its latest ask, or an ask's key (`take_payment.0.1`).
+
+        A watched step can be done before the order comes to it.
+        """
+        if (watched := self._watched_ahead(step)) is not None:
+            return self.deliver(self._message(watched.done_on, data, source=watched.participant))
         ask = self.ask(step)
         rule = self.rulebook.by_name[ask.step]
         return self.deliver(self._message(rule.done_on, data, source=rule.participant, command_id=ask.command_id))
 
     def refuse(self, step: str, data: Mapping[str, Any] | None = None, *, event: str | None = None) -> Decision:
         """The participant refuses the step, with `event`, else with the first (by name) that the definition has, or `CommandTooLate`."""
-        ask = self.ask(step)
-        rule = self.rulebook.by_name[ask.step]
+        watched = self._watched_ahead(step)
+        ask = None if watched is not None else self.ask(step)
+        rule = watched or self.rulebook.by_name[self.ask(step).step]
         name = event or min(rule.refused_on, default=COMMAND_TOO_LATE)
         if name not in rule.refused_on and name != COMMAND_TOO_LATE:
-            raise RequestError(f"{name} refuses nothing of {ask.step}; {_listed([*sorted(rule.refused_on), COMMAND_TOO_LATE])} do.")
-        return self.deliver(self._message(name, data, source=rule.participant, command_id=ask.command_id))
+            raise RequestError(f"{name} refuses nothing of {rule.name}; {_listed([*sorted(rule.refused_on), COMMAND_TOO_LATE])} do.")
+        return self.deliver(self._message(name, data, source=rule.participant, command_id=ask.command_id if ask else None))
 
     def undone(self, step: str, data: Mapping[str, Any] | None = None) -> Decision:
         """The participant confirms that the step is undone."""
@@ -115,15 +122,20 @@ class Harness:
         type_: str,
         data: Mapping[str, Any] | None = None,
         *,
-        source: str = "test",
+        source: str | None = None,
         command_id: str | None = None,
         message_id: str | None = None,
     ) -> Decision:
-        """Any event of the definition comes, each under an id of its own unless told. Before the opening it is parked, and applied then."""
+        """Any event of the definition comes, each under an id of its own unless told. Before the opening it is parked, and applied then.
+
+        `source`: unless told, the one that the definition names, else `test`.
+        """
         known = self.rulebook.event_types
         if type_ not in known:
             raise RequestError(f"No event of {self.rulebook.name} is called {type_}; there are {_listed(sorted(known))}.")
-        return self.deliver(self._message(type_, data, source=source, command_id=command_id, message_id=message_id))
+        rule = self.rulebook.events.get(type_)
+        publisher = source or (rule.source if rule is not None else None) or "test"
+        return self.deliver(self._message(type_, data, source=publisher, command_id=command_id, message_id=message_id))
 
     def deliver(self, envelope: Envelope) -> Decision:
         """A message comes as it is. One of `messages` delivered again is a duplicate."""
@@ -237,7 +249,7 @@ class Harness:
 
     def ask(self, step: str) -> Ask:
         """The latest ask of a step, or the one with that key. Raises: RequestError when it was not asked."""
-        asked = [ask for ask in self.order.asks.values() if ask.attempts]
+        asked = [ask for ask in self.order.asks.values() if ask.command_id]
         found = [ask for ask in asked if step in {ask.step, ask.key}]
         if not found:
             raise RequestError(f"{step} was not asked; {_listed([ask.key for ask in asked])} were.")
@@ -273,7 +285,16 @@ class Harness:
     # --- inside
 
     def _feed(self, input_: Input) -> Decision:
-        decision = decide(self.rulebook, self._order, input_, self.now)
+        """Decide an input and what follows from it for what was parked; the input's own decision."""
+        decided = decide_all(self.rulebook, self._order, input_, self.now)
+        for message, decision in decided.before:
+            self._note(message, decision)
+        self._note(input_, decided.own)
+        for message, decision in decided.after:
+            self._note(message, decision)
+        return decided.own
+
+    def _note(self, input_: Input, decision: Decision) -> None:
         self._order = decision.order
         self.turns.append(Turn(at=self.now, input=input_, decision=decision))
         if decision.entry is not None:
@@ -282,12 +303,16 @@ class Harness:
             body = self._bodies.setdefault(command.command_id, command.data or {})
             self.commands.append(command if command.data is not None else replace(command, data=body))
         self.announcements.extend(decision.announcements)
-        return decision
 
     def _fire(self, deadline: Deadline, *, excused: bool = False) -> Decision:
         assert deadline.due_at is not None
         self.now = max(self.now, deadline.due_at)
         return self._feed(DeadlineDue(name=deadline.name, generation=deadline.generation, excused=excused))
+
+    def _watched_ahead(self, step: str) -> StepRule | None:
+        """A watched step that is not in the ledger yet."""
+        asked = self._order.asks.values() if self._order is not None else ()
+        return next((rule for rule in self.rulebook.watched if rule.name == step and all(ask.step != step for ask in asked)), None)
 
     def _next_due(self, until: datetime) -> Deadline | None:
         armed = self._order.deadlines.values() if self._order is not None else ()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app import handle as handle_module
 from orchestrator.app.fire import due_work
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope
 from orchestrator.errors import Conflict, MalformedMessage
+from orchestrator.saga import decide as decide_module
 from orchestrator.saga import definition
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
@@ -206,12 +206,12 @@ def test_a_bug_of_ours_sets_one_message_aside_and_spares_its_neighbours(house: H
     """If it failed, one message could stop the line, or vanish."""
     house.handle(placed("o1"), placed("o2"))
 
-    def wrong_for_o1(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime) -> Decision:
+    def wrong_for_o1(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime, **_: object) -> Decision:
         if order is not None and order.order_id == "o1":
             raise ZeroDivisionError("planted")
         return decide(rulebook, order, input_, now)
 
-    monkeypatch.setattr(handle_module, "decide", wrong_for_o1)
+    monkeypatch.setattr(decide_module, "decide", wrong_for_o1)
     house.handle(answer("o1", "reserve_inventory", "InventoryReserved"), answer("o2", "reserve_inventory", "InventoryReserved"))
     rows, _ = house.queries.quarantine()
     assert [(row.reason, row.order_id) for row in rows] == [("internal_error", "o1")]
@@ -226,7 +226,7 @@ def test_a_deadline_that_makes_us_raise_is_put_off_and_comes_back(small_house: H
     house.clock += timedelta(seconds=31)
     works = due_work(house.store, 10, heard_since=sent.created_at)
     with monkeypatch.context() as patched:
-        patched.setattr(handle_module, "decide", lambda *_: 1 / 0)
+        patched.setattr(decide_module, "decide", lambda *_, **__: 1 / 0)
         house.handle(*works)
     assert due_work(house.store, 10, heard_since=sent.created_at) == []
     house.clock += timedelta(seconds=2)
@@ -282,11 +282,11 @@ def test_what_becomes_of_parked_messages_is_told_like_all_else(house: House) -> 
 def test_a_parked_message_that_makes_us_raise_goes_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a bug in an early event would cost the order that it came too early for."""
 
-    def wrong_for_replies(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime) -> Decision:
+    def wrong_for_replies(rulebook: Rulebook, order: Order | None, input_: Input, now: datetime, **_: object) -> Decision:
         return decide(rulebook, None, input_, now) if order is None else 1 / 0  # type: ignore[return-value]
 
     house.handle(answer("o1", "reserve_inventory", "InventoryReserved"))
-    monkeypatch.setattr(handle_module, "decide", wrong_for_replies)
+    monkeypatch.setattr(decide_module, "decide", wrong_for_replies)
     house.handle(placed("o1"))
     assert (house.order("o1").state, house.queries.parked_count()) == ("reserving_inventory", 0)
     [row], _ = house.queries.quarantine()

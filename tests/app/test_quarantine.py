@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app import handle as handle_module
 from orchestrator.app import operate
 from orchestrator.app.ports import Changes, Resolved
 from orchestrator.app.work import Work
@@ -113,7 +112,7 @@ def test_a_bug_of_ours_in_a_replay_leaves_its_row_open(house: House, gateway: Ga
     """If it failed, a message would be marked as replayed that was not applied; or be kept under two reasons."""
     quarantine_id = fits_now(house)
     with monkeypatch.context() as patched:
-        patched.setattr(handle_module, "decide", lambda *_: 1 / 0)
+        patched.setattr(decide_module, "decide", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operate.replay(gateway, quarantine_id, **WHY)
     assert rows(house) == [(quarantine_id, 1, None)]
@@ -201,7 +200,7 @@ def test_an_equal_message_that_comes_later_opens_the_row_again(house: House, gat
 def test_what_a_bug_set_aside_is_replayed_with_what_waits_for_it(house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a corrected bug would cost an order, or the events that came before it."""
     with monkeypatch.context() as patched:
-        patched.setattr(handle_module, "decide", lambda *_: 1 / 0)
+        patched.setattr(decide_module, "decide", lambda *_, **__: 1 / 0)
         house.handle(placed("o1"))
     house.handle(answer("o1", "reserve_inventory", "InventoryReserved"))
     [(quarantine_id, _, _)] = rows(house)

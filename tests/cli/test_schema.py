@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from orchestrator.cli.schema import make
 from orchestrator.saga.check import check
 from orchestrator.saga.definition import read
+from orchestrator.saga.document import Document
 from orchestrator.saga.expression import LENGTH_MAX
-from orchestrator.saga.language import Document
 from tests.cli.kit import Escrow
 from tests.fuzz.seeds import EVERY_WORD, SEEDS
 

@@ -161,8 +161,8 @@ def _silence_ends_it(patch: Patch) -> None:
     def enter_undo(draft: Draft, _cause: str) -> None:
         for ask in [ask for ask in draft.asks.values() if ask.is_open]:
             asking.give_up(draft, ask)
-        draft.move("compensated")
-        asking.take_end(draft)
+        draft.move("undone:compensated")
+        asking.take_end(draft, "compensated")
 
     patch.setattr(silence, "enter_undo", enter_undo)
 

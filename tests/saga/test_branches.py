@@ -137,7 +137,7 @@ FAULTS = {
         f"  - {{repeat: r, until: 'true', at_most: 2, steps: [{{choose: c, cases: [{{when: 'true', steps: [{STEP}]}}]}}]}}",
         "may ask nothing",
     ),
-    "a pivot in a branch": (f"  - {{choose: c, cases: [{{when: 'true', steps: [{PIVOT}]}}]}}", "Not every order comes to this pivot"),
+    "a pivot in a branch": (f"  - {{choose: c, cases: [{{when: 'true', steps: [{PIVOT}]}}]}}", "Only some of its ways come to a pivot"),
     "turns that do not fit": (LOOP.format(until="order.x").replace("at_most: 9", "at_most: 90"), "before the pivot can take"),
     "a reply that not every way has": (
         f"  - {{choose: c, cases: [{{when: order.x, steps: [{STEP}]}}]}}\n  - {NEXT.replace('ask', 'with: [a.id], harmless: true, ask')}",

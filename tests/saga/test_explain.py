@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.saga.bounds import Bounds, _through, bounds
+from orchestrator.saga.bounds import Bounds, Line, bounds
 from orchestrator.saga.explain import explain
 from orchestrator.saga.rulebook import Rulebook
 from tests.saga.world import DATA, LOAN_RULES, ORDER_RULES, PARCEL_RULES, START, TOUR_RULES, TRIP_RULES, Story, compiled
@@ -149,7 +149,7 @@ def test_no_silence_takes_longer_than_is_told(rulebook: Rulebook) -> None:
     """If it failed, an order would still go forward when it was said that undoing has begun."""
     story = Story(rulebook)
     story.place()
-    for stage in rulebook.stages[: rulebook.pivot_index]:
+    for stage in rulebook.stages[: rulebook.pivots[0].index if rulebook.pivots else None]:
         slowest = max(stage.steps, key=lambda step: (step.retry.attempts or 1) * step.deadline_ms)
         while story.ask(slowest.name).attempts < (slowest.retry.attempts or 1) or not waited(story, slowest.name):
             story.due()
@@ -211,7 +211,7 @@ def test_the_longest_of_all_ways_is_the_longest(way: list[dict[str, Any]]) -> No
     """If it failed, some way through branches and loops would take longer than is told."""
     forward_ms, undo_ms = {0: 1, 1: 10, 2: 100, 3: 7}, {1: 1_000, 3: 50_000}
     every = list(routes(way))
-    found = _through(way, forward_ms, undo_ms)
+    found = Line(way).longest(forward_ms, undo_ms)
     undos = [[undo_ms[stage] for stage in route if stage in undo_ms] for route in every]
     times = [sum(forward_ms[stage] for stage in route) for route in every]
     assert found.whole == max(time + sum(back) for time, back in zip(times, undos, strict=True))

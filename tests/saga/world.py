@@ -13,7 +13,7 @@ from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, undo_id
 from orchestrator.errors import DefinitionError
 from orchestrator.saga import inputs
 from orchestrator.saga.check import check
-from orchestrator.saga.decide import decide
+from orchestrator.saga.decide import decide, decide_all
 from orchestrator.saga.decision import Command, Decision, Entry
 from orchestrator.saga.definition import Definition, read
 from orchestrator.saga.draft import entry_hash
@@ -265,9 +265,19 @@ class Story:
         return [announcement.name for decision in self.decisions for announcement in decision.announcements]
 
     def feed(self, input_: Input) -> Decision:
-        """Decide one input, check the laws, and take the outcome."""
-        before = self.maybe
-        decision = checked(self.rulebook, before, input_, self.now)
+        """Decide one input and what follows from it, check the laws, and take the outcome. The input's own decision."""
+        decided = decide_all(self.rulebook, self.maybe, input_, self.now)
+        for message, _ in decided.before:
+            self._take(message)
+        saw = replace(input_, seq=self.order.seq) if decided.before and isinstance(input_, OperatorAct) else input_
+        own = self._take(saw)
+        for message, _ in decided.after:
+            self._take(message)
+        assert self.maybe == decided.order
+        return own
+
+    def _take(self, input_: Input) -> Decision:
+        decision = checked(self.rulebook, self.maybe, input_, self.now)
         self.decisions.append(decision)
         self.maybe = decision.order
         if decision.entry is not None:

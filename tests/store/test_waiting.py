@@ -36,7 +36,8 @@ def with_asks(order: Order, *changes: dict[str, Any]) -> Order:
     """The order with these asks in its ledger, and no deadline: what a row says of waiting must not hang on one (R5, backoff)."""
     [first] = order.asks.values()
     asks: list[Ask] = [replace(first, round=place + 1, position=place, **change) for place, change in enumerate(changes)]
-    return replace(order, asks={ask.key: ask for ask in asks}, deadlines={})
+    goes_forward = any(ask.is_open for ask in asks)
+    return replace(order, direction="forward" if goes_forward else "undoing", asks={ask.key: ask for ask in asks}, deadlines={})
 
 
 @pytest.mark.parametrize("ledger", LEDGERS)

@@ -214,5 +214,5 @@ def test_a_bug_of_ours_fails_one_scenario_only(monkeypatch: pytest.MonkeyPatch, 
     def broken(*_: object) -> None:
         raise KeyError("take_payment")
 
-    monkeypatch.setattr("orchestrator.testing.harness.decide", broken)
+    monkeypatch.setattr("orchestrator.testing.harness.decide_all", broken)
     assert told(tmp_path, HEAD) == ["2: given: Escrow itself failed: KeyError: 'take_payment'"]
