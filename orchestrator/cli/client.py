@@ -94,11 +94,23 @@ class Client:
         """One page, or with `everything` all pages as one: `items` and `next_cursor`."""
         if not everything:
             return _page(self.get(path, **query))
-        query["limit"] = PAGE_MAX
-        items: list[Any] = []
-        for page in self._every_page(path, query):
-            items.extend(page["items"])
+        items = [item for page in self.every_page(path, **query) for item in page]
         return {"items": items, "next_cursor": None}
+
+    def every_page(self, path: str, **query: object) -> Iterator[list[dict[str, Any]]]:
+        """The items of one page after the other, each asked for when it is wanted, at most PAGE_MAX. Raises: as `post`."""
+        query["limit"] = PAGE_MAX
+        seen: set[str] = set()
+        while True:
+            page = _page(self.get(path, **query))
+            yield page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+            if cursor in seen:
+                raise NotEscrow(f"{self.url} gives the same page again and again.")
+            seen.add(cursor)
+            query["cursor"] = cursor
 
     def post(self, path: str, body: Mapping[str, Any], *, if_match: int | None = None, idempotency_key: str | None = None) -> Answer:
         """Send a JSON body. `if_match`: the seq the caller saw. Raises: ApiProblem, TemporaryError, RequestError."""
@@ -112,19 +124,6 @@ class Client:
         except ValueError as error:
             raise Unprocessable("The request holds text that is not Unicode, or a number that is not JSON.") from error
         return self._send("POST", path, content=content, headers=headers)
-
-    def _every_page(self, path: str, query: dict[str, object]) -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
-        while True:
-            page = _page(self.get(path, **query))
-            yield page
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
-            if cursor in seen:
-                raise NotEscrow(f"{self.url} gives the same page again and again.")
-            seen.add(cursor)
-            query["cursor"] = cursor
 
     def _send(self, method: str, path: str, **request: Any) -> Answer:
         try:

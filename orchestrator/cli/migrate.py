@@ -1,7 +1,7 @@
 """`escrow definition migrate`: orders in flight go on under another version of their definition, one act each (R30).
 
-It asks the API for the orders of the old version, a page at a time, and migrates each as it is at that moment. What was moved is of the
-new version, so it can be stopped and run again at any time: it goes on with what is left.
+It asks the API for the orders of the old version that have not ended, a page at a time, and migrates each of a page before it asks for
+the next. What was moved is of the new version, so it can be stopped and run again at any time: it goes on with what is left.
 """
 
 from __future__ import annotations
@@ -41,18 +41,19 @@ def command(
         raise RequestError("--reason must say why.")
     body = {"version": new, "steps": new_names(renamed or []), "reason": reason, "dry_run": dry_run}
     with Client(session_of(ctx)) as client:
-        # All are read before the first is moved: a page would lose its place in a list that changes.
-        results = [_migrate(client, order_id, seq, body) for order_id, seq in list(_orders(client, definition, old))]
+        # By id: one that changes its status meanwhile can be listed twice, and how it went the last time is what counts.
+        by_id = {order_id: _migrate(client, order_id, seq, body) for order_id, seq in _orders(client, definition, old)}
+    results = list(by_id.values())
     _print(results, new, dry_run=dry_run, output=output)
     if any(result["refused"] for result in results):
         raise typer.Exit(ExitCode.FINDINGS)
 
 
 def _orders(client: Client, definition: str, version: int) -> Iterator[tuple[str, int]]:
-    """Ids and seqs of the orders in flight of a version."""
+    """Ids and seqs of the orders in flight of a version. A page goes on by when orders were opened, so none is lost as others leave."""
     for status in _LIVING:
-        page = client.pages("/v1/orders", everything=True, definition=definition, status=status)
-        yield from ((order["order_id"], order["seq"]) for order in page["items"] if order["version"] == version)
+        for page in client.every_page("/v1/orders", definition=definition, version=version, status=status):
+            yield from ((order["order_id"], order["seq"]) for order in page)
 
 
 def _migrate(client: Client, order_id: str, seq: int, body: Mapping[str, Any]) -> dict[str, Any]:

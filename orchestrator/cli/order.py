@@ -42,6 +42,7 @@ def list_orders(
     waiting_on: Annotated[str | None, typer.Option(help="Only orders that wait for this participant.")] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Only orders whose deadline has passed.")] = False,
     definition: Annotated[str | None, typer.Option(help="Only orders of this definition.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Only orders of this version of --definition.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only orders with this label; may be repeated.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -49,6 +50,8 @@ def list_orders(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """List orders, the newest first."""
+    if version is not None and definition is None:
+        raise RequestError("--version is one of a definition: add --definition.")
     session = session_of(ctx)
     filters = {
         "state": state,
@@ -56,6 +59,7 @@ def list_orders(
         "waiting_on": waiting_on,
         "overdue": overdue or None,
         "definition": definition,
+        "version": version,
         "label": [_label(text) for text in label or ()],
     }
     with Client(session) as client:

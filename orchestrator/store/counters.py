@@ -1,9 +1,9 @@
-"""Counters of orders by definition, state and status: kept in the transaction of the change, so they are never stale."""
+"""Counters of orders by definition, version, state and status: kept in the transaction of the change, so they are never stale."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,16 +11,17 @@ import sqlalchemy as sa
 
 from orchestrator.saga.order import Order
 from orchestrator.store.dialect import Dialect, of
-from orchestrator.store.tables import counters
+from orchestrator.store.tables import OPEN_STATUSES, counters
 
 #: Fixed: each worker adds to one, so that workers do not wait for each other. One may be negative; the sum is true.
 SHARDS = 16
 
-CounterKey = tuple[str, str, str]
+#: (definition, version, state, status).
+CounterKey = tuple[str, int, str, str]
 
 
 def deltas(opened: Sequence[Order], moved: Sequence[tuple[Order, int]], before: Mapping[str, Order]) -> dict[CounterKey, int]:
-    """By how much each (definition, state, status) changes; unchanged ones are left out."""
+    """By how much each counter changes; unchanged ones are left out."""
     changed: Counter[CounterKey] = Counter(key_of(order) for order in opened)
     for order, _ in moved:
         changed[key_of(order)] += 1
@@ -30,30 +31,47 @@ def deltas(opened: Sequence[Order], moved: Sequence[tuple[Order, int]], before: 
 
 def key_of(order: Order) -> CounterKey:
     """Where an order is counted."""
-    return order.definition, order.state, order.status
+    return order.definition, order.version, order.state, order.status
 
 
 def add(connection: sa.Connection, changed: Mapping[CounterKey, int], shard: int) -> None:
     """Add to the counters of a shard, in key order: the last statement of a transaction, as these rows are shared."""
     if changed:
         rows = [
-            {"definition": definition, "state": state, "status": status, "shard": shard % SHARDS, "n": n}
-            for (definition, state, status), n in sorted(changed.items())
+            {"definition": definition, "version": version, "state": state, "status": status, "shard": shard % SHARDS, "n": n}
+            for (definition, version, state, status), n in sorted(changed.items())
         ]
         connection.execute(_add_statement(of(connection)), rows)
 
 
 def sums(connection: sa.Connection) -> dict[CounterKey, int]:
-    """(definition, state, status) → orders; zeros are left out."""
+    """Orders by counter; zeros are left out."""
     c = counters.c
-    statement = sa.select(c.definition, c.state, c.status, sa.func.sum(c.n)).group_by(c.definition, c.state, c.status)
-    return {(definition, state, status): int(n) for definition, state, status, n in connection.execute(statement) if n}
+    return _sums(connection, c.definition, c.version, c.state, c.status)
+
+
+def by_status(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
+    """(definition, state, status) → orders of all its versions; zeros are left out."""
+    c = counters.c
+    return _sums(connection, c.definition, c.state, c.status)
+
+
+def open_by_version(connection: sa.Connection, definitions: Collection[str]) -> dict[tuple[str, int], int]:
+    """(definition, version) → orders that have not ended, of these definitions; zeros are left out."""
+    c = counters.c
+    return _sums(connection, c.definition, c.version, where=[c.definition.in_(definitions), c.status.in_(OPEN_STATUSES)])
+
+
+def _sums(connection: sa.Connection, *by: sa.Column[Any], where: Collection[sa.ColumnElement[bool]] = ()) -> dict[Any, int]:
+    """The values of the columns `by` → orders."""
+    statement = sa.select(*by, sa.func.sum(counters.c.n)).where(*where).group_by(*by)
+    return {tuple(key): int(n) for *key, n in connection.execute(statement) if n}
 
 
 @cache
 def _add_statement(dialect: Dialect) -> Any:
     insert = dialect.insert(counters)
     return insert.on_conflict_do_update(
-        index_elements=[counters.c.definition, counters.c.state, counters.c.status, counters.c.shard],
+        index_elements=list(counters.primary_key),
         set_={"n": counters.c.n + insert.excluded.n},
     )

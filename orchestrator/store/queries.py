@@ -23,10 +23,8 @@ from orchestrator.store.orders import read_document
 from orchestrator.store.quarantine import QuarantineRow
 from orchestrator.store.tables import OPEN_STATUSES, definitions, journal, order_data, order_labels, orders, outbox, parked, quarantine
 
-#: In the words of the index's predicate: with parameters the planner could not tell that the index will do.
-_IS_OPEN: sa.ColumnElement[bool] = sa.literal_column(
-    "orders.status IN (" + ", ".join(f"'{status}'" for status in OPEN_STATUSES) + ")", sa.Boolean
-)
+#: In the words of the indexes' predicate: with parameters the planner could not tell that such an index will do.
+_IS_OPEN = orders.c.status.in_([sa.literal_column(f"'{status}'") for status in OPEN_STATUSES])
 
 
 #: Of a definition; it fits the column.
@@ -55,6 +53,7 @@ class Queries:
         waiting_on: str | None = None,
         overdue: datetime | None = None,
         definition: str | None = None,
+        version: int | None = None,
         labels: Collection[tuple[str, str]] = (),
         after: str | None = None,
         limit: int = 50,
@@ -62,18 +61,19 @@ class Queries:
         """A page of orders, newest opened first, and the cursor of the next page (None: this is the last).
 
         `overdue`: those with a deadline at or before that instant. `waiting_on`: those that wait for this participant, or for `operator`,
-        whoever else they wait for. `labels`: those that have all of these (name, value). Raises: Unprocessable for a cursor that is none
-        of ours.
+        whoever else they wait for. `version`: of `definition`, given with it. `labels`: those that have all of these (name, value).
+        Raises: Unprocessable for a cursor that is none of ours.
         """
         o = orders.c
-        equal = {o.state: state, o.status: status, o.definition: definition}
+        equal = {o.state: state, o.status: status, o.definition: definition, o.version: version}
         where = [column == value for column, value in equal.items() if value is not None]
         if waiting_on is not None:
             where.append(_waits_for(waiting_on))
         if overdue is not None:
             where.append(o.deadline_at <= overdue)
-        if status is None and (waiting_on is not None or overdue is not None):
-            # Only open orders wait: their index is short.
+        waits = status is None and (waiting_on is not None or overdue is not None)
+        if waits or (version is not None and status in OPEN_STATUSES):
+            # Only open orders wait, and these statuses are of open orders: their indexes are short.
             where.append(_IS_OPEN)
         source = sa.join(orders, order_data, o.order_id == order_data.c.order_id)
         at: sa.ColumnElement[datetime] = o.opened_at
@@ -162,7 +162,7 @@ class Queries:
     def counts(self) -> dict[tuple[str, str, str], int]:
         """(definition, state, status) → orders, from the counters."""
         with reading(self._engine) as connection:
-            return counters.sums(connection)
+            return counters.by_status(connection)
 
     def outbox_age_s(self) -> float:
         """Seconds that the oldest message has waited for its confirm; 0 when none waits."""
@@ -194,12 +194,9 @@ class Queries:
 
 
 def _registered(connection: sa.Connection, statement: sa.Select[Any]) -> list[Registered]:
-    """The definitions that a statement finds, each with its open orders: a walk over those, for the counters do not know versions."""
+    """The definitions that a statement finds, each with its open orders, from the counters."""
     rows = connection.execute(statement).all()
-    o = orders.c
-    count = sa.select(o.definition, o.version, sa.func.count().label("n")).where(_IS_OPEN, o.definition.in_({row.name for row in rows}))
-    found = connection.execute(count.group_by(o.definition, o.version))
-    open_orders = {(row.definition, row.version): row.n for row in found}
+    open_orders = counters.open_by_version(connection, {row.name for row in rows})
     return [Registered(**row._mapping, open_orders=open_orders.get((row.name, row.version), 0)) for row in rows]
 
 

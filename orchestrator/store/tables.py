@@ -88,7 +88,7 @@ definitions = Table(
     ),
 )
 
-#: Narrow and hot: a move touches none of the indexed columns but `status`, so most updates are heap-only (HOT).
+#: Narrow and hot: a move touches none of the indexed columns but `status`, a migration `version`, so most updates are heap-only (HOT).
 orders = Table(
     "orders",
     metadata,
@@ -113,7 +113,18 @@ orders = Table(
     PrimaryKeyConstraint("order_id"),
     Index(None, "opened_at", "order_id"),
     Index(None, "status", "opened_at", "order_id"),
+    Index(None, "definition", "version", "opened_at", "order_id"),
     Index("ix_orders_open", "opened_at", "order_id", postgresql_where=_IS_OPEN, sqlite_where=_IS_OPEN),
+    Index(
+        "ix_orders_open_version",
+        "definition",
+        "version",
+        "status",
+        "opened_at",
+        "order_id",
+        postgresql_where=_IS_OPEN,
+        sqlite_where=_IS_OPEN,
+    ),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -345,11 +356,12 @@ counters = Table(
     "counters",
     metadata,
     Column("definition", Name, nullable=False),
+    Column("version", Integer, nullable=False),
     Column("state", Name, nullable=False),
     Column("status", Name, nullable=False),
     Column("shard", Integer, nullable=False),
     #: May be negative: the sum over the shards is what counts.
     Column("n", BigInteger, nullable=False),
-    PrimaryKeyConstraint("definition", "state", "status", "shard"),
+    PrimaryKeyConstraint("definition", "version", "state", "status", "shard"),
     postgresql_with={"fillfactor": 50},
 )

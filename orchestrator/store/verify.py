@@ -19,6 +19,9 @@ from orchestrator.store.journal import read_entry
 from orchestrator.store.orders import label_rows, projection
 from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders
 
+#: What a finding calls a counter: (`DEFINITION@VERSION`, state, status).
+CounterName = tuple[str, str, str]
+
 #: Orders read at once.
 BATCH = 200
 
@@ -68,14 +71,19 @@ def journals(engine: sa.Engine, batch: int = BATCH) -> Iterator[Kept]:
         after = page[-1].order_id
 
 
-def counter_sums(engine: sa.Engine) -> tuple[dict[counters.CounterKey, int], dict[counters.CounterKey, int]]:
-    """(definition, state, status) → orders: as the counters say, and as counted, both from one state of the database."""
+def counter_sums(engine: sa.Engine) -> tuple[dict[CounterName, int], dict[CounterName, int]]:
+    """Orders by counter: as the counters say, and as counted, both from one state of the database."""
     o = orders.c
-    key = (o.definition, o.state, o.status)
+    key = (o.definition, o.version, o.state, o.status)
     counted = sa.select(*key, sa.func.count()).group_by(*key)
     with reading(engine, is_snapshot=True) as connection:
         kept = counters.sums(connection)
-        return kept, {(definition, state, status): n for definition, state, status, n in connection.execute(counted)}
+        found = connection.execute(counted).all()
+    return {_counter_name(*key): n for key, n in kept.items()}, {_counter_name(*key): n for *key, n in found}
+
+
+def _counter_name(definition: str, version: int, state: str, status: str) -> CounterName:
+    return f"{definition}@{version}", state, status
 
 
 def _page(engine: sa.Engine, after: str, batch: int) -> list[Kept]:

@@ -23,6 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 #: At most so many items a page, and so many when nothing is said.
 LIMIT_MAX = 200
 LIMIT_DEFAULT = 50
+#: Versions of a definition are 1 to this.
+VERSION_MAX = 1_000_000
 #: An order's seq fits a 64-bit column; no order has this many entries.
 _SEQ_DIGITS_MAX = 18
 _KEY_CHARS_MAX = 255
@@ -64,6 +66,7 @@ LabelFilter = Annotated[
     Query(max_length=LABELS_MAX, description="`NAME:VALUE`: orders with this label. Repeated: with all of them."),
 ]
 NameFilter = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+VersionFilter = Annotated[int | None, Query(ge=1, le=VERSION_MAX, description="Orders of this version of `definition`, given with it.")]
 
 
 def refuse_unknown(request: Request) -> None:
@@ -154,6 +157,13 @@ def idempotency_key(request: Request) -> str | None:
 def label_pairs(filters: list[str]) -> list[tuple[str, str]]:
     """(name, value) of each `LabelFilter`."""
     return [(name, value) for name, _, value in (text.partition(":") for text in filters)]
+
+
+def refuse_lone_version(definition: str | None, version: int | None) -> None:
+    """A version is one of a definition. Raises: ApiError `unprocessable`."""
+    if version is not None and definition is None:
+        message = "A version is one of a definition: give `definition` with it."
+        raise ApiError("unprocessable", message, errors=[{"location": "query.version", "message": message}])
 
 
 def _query_names(dependant: Dependant) -> dict[str, bool]:

@@ -43,6 +43,23 @@ def test_list_sends_every_label(api: Api, escrow: Escrow) -> None:
     assert api.last.url.params.get_list("label") == ["region:eu", "note:a=b:c"]
 
 
+def test_list_sends_a_version_with_its_definition(api: Api, escrow: Escrow) -> None:
+    """Orders of another version would be taken for those of this one."""
+    api.on("GET", "/v1/orders", PAGE)
+
+    assert escrow("order", "list", "--definition", "order", "--version", "3").exit_code == 0
+
+    assert (api.last.url.params["definition"], api.last.url.params["version"]) == ("order", "3")
+
+
+def test_a_version_without_its_definition_is_not_sent(api: Api, escrow: Escrow) -> None:
+    """A slip would come back as a problem of the API, in the API's words."""
+    result = escrow("order", "list", "--version", "3")
+
+    assert (result.exit_code, api.requests) == (2, [])
+    assert "--version is one of a definition: add --definition" in result.stderr
+
+
 @pytest.mark.parametrize("label", ["region", "region=", "=eu", "", "region:eu"])
 def test_what_is_no_label_is_not_sent(api: Api, escrow: Escrow, label: str) -> None:
     """A typing error would come back as a problem of the API, in the API's words."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -189,3 +190,16 @@ def put(store: SqlStore, world: World) -> Callable[..., Order]:
 def moved(order: Order, state: str) -> Order:
     """The order, one entry later."""
     return replace(order, state=state, seq=order.seq + 1)
+
+
+def explained(engine: sa.Engine, ask: Callable[[], object]) -> str:
+    """The plan of the one statement of a question."""
+    asked: list[tuple[str, Any]] = []
+    listener = lambda _connection, _cursor, statement, parameters, _context, _many: asked.append((statement, parameters))  # noqa: E731
+    sa.event.listen(engine, "before_cursor_execute", listener)
+    ask()
+    sa.event.remove(engine, "before_cursor_execute", listener)
+    [(statement, parameters)] = [one for one in asked if one[0].startswith("SELECT")]
+    explain = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with engine.connect() as connection:
+        return str(connection.exec_driver_sql(f"{explain} {statement}", parameters).all())

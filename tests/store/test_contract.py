@@ -243,14 +243,15 @@ def test_data_that_the_database_refuses_is_told_apart(store: SqlStore, world: Wo
 
 def test_counters_follow_the_orders(store: SqlStore, world: World, put: Put, engine: sa.Engine) -> None:
     """If this failed, the numbers on every dashboard would drift."""
-    first, _ = put(world.order("a")), put(world.order("b"))
+    first, second, _ = put(world.order("a")), put(world.order("b")), put(replace(world.order("c"), version=10))
     done = replace(moved(first, "completed"), direction="ended", deadlines={})
+    migrated = replace(moved(second, "reserving"), version=10)
     with SqlStore(engine, shard=20).transaction() as transaction:
-        transaction.write(Changes(moved=[(done, 1)], before={"a": first}))
+        transaction.write(Changes(moved=[(done, 1), (migrated, 1)], before={"a": first, "b": second}))
 
-    counts = {("order", "reserving", "running"): 1, ("order", "completed", "completed"): 1}
-    assert Queries(engine).counts() == counts
-    assert verify.counter_sums(engine) == (counts, counts)
+    assert Queries(engine).counts() == {("order", "reserving", "running"): 2, ("order", "completed", "completed"): 1}
+    counted = {("order@10", "reserving", "running"): 2, ("order@1", "completed", "completed"): 1}
+    assert verify.counter_sums(engine) == (counted, counted)
 
 
 def test_parked_messages_keep_their_order_and_expire(store: SqlStore, world: World, engine: sa.Engine) -> None:

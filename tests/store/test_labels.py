@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +11,7 @@ import sqlalchemy as sa
 from orchestrator.saga.order import Order
 from orchestrator.store import orders
 from orchestrator.store.queries import Queries
-from tests.store.conftest import World
+from tests.store.conftest import World, explained
 
 Put = Callable[..., Order]
 
@@ -93,16 +92,3 @@ def test_the_list_by_a_label_walks_its_index(world: World, engine: sa.Engine) ->
     assert "ix_order_labels_name_value_opened_at_order_id" in plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan
-
-
-def explained(engine: sa.Engine, ask: Callable[[], object]) -> str:
-    """The plan of the one statement of a question."""
-    asked: list[tuple[str, Any]] = []
-    listener = lambda _connection, _cursor, statement, parameters, _context, _many: asked.append((statement, parameters))  # noqa: E731
-    sa.event.listen(engine, "before_cursor_execute", listener)
-    ask()
-    sa.event.remove(engine, "before_cursor_execute", listener)
-    [(statement, parameters)] = [one for one in asked if one[0].startswith("SELECT")]
-    explain = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-    with engine.connect() as connection:
-        return str(connection.exec_driver_sql(f"{explain} {statement}", parameters).all())

@@ -120,11 +120,13 @@ def test_unknown_query_parameters_are_400(api: TestClient, method: str, path: st
 def test_the_allowed_parameters_are_named(api: TestClient) -> None:
     """A caller would have to guess how a filter is called."""
     problem = assert_problem(api.get("/v1/orders?page=2", headers=VIEWER), 400, "unknown_parameter")
-    assert problem["allowed"] == ["cursor", "definition", "label", "limit", "overdue", "state", "status", "waiting_on"]
+    assert problem["allowed"] == ["cursor", "definition", "label", "limit", "overdue", "state", "status", "version", "waiting_on"]
     assert_problem(api.get("/v1/orders?state=a&state=b", headers=VIEWER), 400, "unknown_parameter")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=lost", "cursor=%00", "overdue=false", "state=a%20b"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "limit=x", "status=lost", "cursor=%00", "overdue=false", "state=a%20b", "definition=order&version=0"]
+)
 def test_impossible_values_are_422(api: TestClient, query: str) -> None:
     """A page would be as large as the table, or a value would reach the database that it cannot hold."""
     assert_problem(api.get(f"/v1/orders?{query}", headers=VIEWER), 422, "unprocessable")

@@ -204,6 +204,43 @@ def test_the_list_filters_and_pages(api: TestClient, world: World) -> None:
     assert len(api.get("/v1/orders?overdue=true", headers=VIEWER).json()["items"]) == 4
 
 
+def test_the_list_of_a_version_goes_on_while_orders_leave_it(api: TestClient, world: World) -> None:
+    """Whoever moves a version's orders page by page would leave some behind, or meet those of another version."""
+    for number in range(5):
+        world.clock += timedelta(seconds=1)
+        place(api, f"order-{number}")
+    world.store.register([replace(registration(), version=2, fingerprint="2", expanded=second_version())])
+    place(api, "order-5")
+    filters: dict[str, Any] = {"definition": "order", "version": 1, "status": "running", "limit": 2}
+    seen = []
+    while True:
+        page = api.get("/v1/orders", params=filters, headers=VIEWER).json()
+        OrdersPage.model_validate(page)
+        for order in page["items"]:
+            seen.append(order["order_id"])
+            assert act(api, "migrations", order_id=order["order_id"], role="admin", version=2).status_code == 200
+        if page["next_cursor"] is None:
+            break
+        filters["cursor"] = page["next_cursor"]
+    assert seen == [f"order-{number}" for number in (4, 3, 2, 1, 0)]
+    assert api.get("/v1/orders?definition=order&version=1", headers=VIEWER).json()["items"] == []
+    assert len(api.get("/v1/orders?definition=order&version=2", headers=VIEWER).json()["items"]) == 6
+    definitions = api.get("/v1/definitions", headers=VIEWER).json()["items"]
+    assert [(item["version"], item["open_orders"]) for item in definitions] == [(1, 0), (2, 6)]
+
+
+def second_version() -> bytes:
+    """The shipped definition, as its next version."""
+    return canonical.encode({**canonical.load(registration().expanded), "version": 2})
+
+
+def test_a_version_without_its_definition_is_422(api: TestClient) -> None:
+    """Orders of every definition that has this number of versions would be shown as one list."""
+    problem = assert_problem(api.get("/v1/orders?version=1", headers=VIEWER), 422, "unprocessable")
+    assert "give `definition` with it" in problem["detail"]
+    assert [error["location"] for error in problem["errors"]] == ["query.version"]
+
+
 def test_an_order_is_found_by_its_labels(api: TestClient, world: World) -> None:
     """Support could not find a customer's orders, or would see another's among them."""
     first = registration()

@@ -40,7 +40,7 @@ def list_definitions(services: With, cursor: Cursor = None, limit: Limit = param
 def show(
     services: With,
     name: Annotated[str, Path(pattern=f"^{NAME_PATTERN}$", description="Name of the definition.")],
-    version: Annotated[int, Path(ge=1, le=1_000_000, description="Its version.")],
+    version: Annotated[int, Path(ge=1, le=params.VERSION_MAX, description="Its version.")],
 ) -> Response:
     """One version: the document as it was written, and the one with every default written out, on which its orders run."""
     row = services.queries.definition(name, version)

@@ -11,7 +11,7 @@ from orchestrator.contract.ids import NAME_PATTERN
 from orchestrator.saga.decision import Kind, Verdict
 from orchestrator.saga.inputs import ActName
 from orchestrator.saga.order import CAUSES, Cause, Status
-from orchestrator.web.params import OrderId, TimeText
+from orchestrator.web.params import VERSION_MAX, OrderId, TimeText
 
 REASON_CHARS_MAX = 500
 
@@ -64,7 +64,7 @@ class HoldBody(ActBody):
 class MigrateBody(ActBody):
     """`version`: of the same definition; `steps`: the new name of each step that is called otherwise there."""
 
-    version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+    version: Annotated[int, Field(strict=True, ge=1, le=VERSION_MAX)]
     steps: Annotated[dict[Label, Label], Field(max_length=200)] = {}
 
 

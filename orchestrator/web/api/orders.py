@@ -17,7 +17,7 @@ from orchestrator.web import params, views
 from orchestrator.web.api import examples, models
 from orchestrator.web.api.describe import IDEMPOTENCY_KEY, IF_NONE_MATCH, JsonResponse, operation, with_etag
 from orchestrator.web.auth import CLIENT, VIEWER, Caller, services_of
-from orchestrator.web.params import Cursor, Limit, NameFilter, OrderIdPath
+from orchestrator.web.params import Cursor, Limit, NameFilter, OrderIdPath, VersionFilter
 from orchestrator.web.problems import ApiError
 from orchestrator.web.services import Services
 
@@ -83,17 +83,20 @@ def list_orders(
     waiting_on: Annotated[NameFilter, Query(description="A participant, or `operator`: orders that wait for it, among others.")] = None,
     overdue: Annotated[params.OnlyTrue | None, Query(description="Only orders whose deadline has passed.")] = None,
     definition: NameFilter = None,
+    version: VersionFilter = None,
     label: params.LabelFilter = [],  # noqa: B006  # FastAPI copies it
     cursor: Cursor = None,
     limit: Limit = params.LIMIT_DEFAULT,
 ) -> Response:
     """Newest opened first. A cursor goes on with the same filters."""
+    params.refuse_lone_version(definition, version)
     found, next_cursor = services.queries.orders(
         state=state,
         status=status,
         waiting_on=waiting_on,
         overdue=services.queries.now() if overdue else None,
         definition=definition,
+        version=version,
         labels=params.label_pairs(label),
         after=cursor,
         limit=limit,
