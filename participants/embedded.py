@@ -38,7 +38,7 @@ class Embedded:
             participant = build(connect(f"sqlite:///{data_dir / name}.sqlite3"))
             faults = Faults()
             runner = Runner(participant, transport(name, Received), faults=faults)
-            control = Control(make_app(name, faults, participant.totals, partial(getattr, runner, "trouble")))
+            control = Control(make_app(participant, faults, partial(getattr, runner, "trouble")))
             self.urls[name] = control.url
             self._controls.append(control)
             self._threads.append(threading.Thread(target=runner.run, args=(self._stop,), name=name, daemon=True))
