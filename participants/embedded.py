@@ -6,13 +6,13 @@ Each has its own SQLite file and runner, as it would in a process of its own; wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from participants import inventory, invoice, payment
+from participants import agent, bank, inventory, invoice, orders, payment, registry
 from participants.kit.control import Control, make_app
 from participants.kit.database import connect
 from participants.kit.faults import Faults
@@ -20,25 +20,27 @@ from participants.kit.participant import Participant
 from participants.kit.runner import Runner
 from participants.kit.transport import Received, Transport
 
+#: Makes the link of a participant: its name, the class of what it receives, and the types of the events that it subscribes to.
+MakeTransport = Callable[[str, type[Received], Collection[str]], Transport]
+
+#: What runs unless other names are given: those that the definition `order` asks.
+DEFAULT_NAMES = (inventory.NAME, payment.NAME, invoice.NAME)
+
 
 class Embedded:
-    """The running samples. `urls`: the door of each on loopback, by name (faults, totals)."""
+    """The running samples. `urls`: the door of each on loopback, by name (facts, faults, totals)."""
 
-    def __init__(self, data_dir: Path, transport: Callable[[str, type[Received]], Transport]) -> None:
+    def __init__(self, data_dir: Path, transport: MakeTransport, names: Collection[str], *, choreographed: bool) -> None:
         self.urls: dict[str, str] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._controls: list[Control] = []
-        builds: dict[str, Callable[[sa.Engine], Participant]] = {
-            inventory.NAME: inventory.build,
-            payment.NAME: payment.build,
-            invoice.NAME: partial(invoice.build, mail_dir=data_dir / "mail"),
-        }
-        for name, build in builds.items():
-            participant = build(connect(f"sqlite:///{data_dir / name}.sqlite3"))
+        builds = _builds(data_dir, choreographed=choreographed)
+        for name in names:
+            participant = builds[name](connect(f"sqlite:///{data_dir / name}.sqlite3"))
             faults = Faults()
-            runner = Runner(participant, transport(name, Received), faults=faults)
-            control = Control(make_app(name, faults, participant.totals, partial(getattr, runner, "trouble")))
+            runner = Runner(participant, transport(name, Received, participant.subscriptions), faults=faults)
+            control = Control(make_app(participant, faults, partial(getattr, runner, "trouble")))
             self.urls[name] = control.url
             self._controls.append(control)
             self._threads.append(threading.Thread(target=runner.run, args=(self._stop,), name=name, daemon=True))
@@ -54,6 +56,23 @@ class Embedded:
             control.close()
 
 
-def start(data_dir: Path, transport: Callable[[str, type[Received]], Transport]) -> Embedded:
-    """Start inventory, payment and invoice with their data in `data_dir`; `transport` makes the link of each, by name."""
-    return Embedded(data_dir, transport)
+def start(data_dir: Path, transport: MakeTransport, *, names: Collection[str] = DEFAULT_NAMES, choreographed: bool = False) -> Embedded:
+    """Start samples with their data in `data_dir`; `transport` makes the link of each.
+
+    `choreographed`: inventory and invoice react to the events of others, so that an order of the order service (`orders`) moves by itself.
+
+    Raises: KeyError for a name that is none of the samples.
+    """
+    return Embedded(data_dir, transport, names, choreographed=choreographed)
+
+
+def _builds(data_dir: Path, *, choreographed: bool) -> dict[str, Callable[[sa.Engine], Participant]]:
+    return {
+        inventory.NAME: partial(inventory.build, choreographed=choreographed),
+        payment.NAME: payment.build,
+        invoice.NAME: partial(invoice.build, mail_dir=data_dir / "mail", choreographed=choreographed),
+        orders.NAME: orders.build,
+        agent.NAME: agent.build,
+        bank.NAME: bank.build,
+        registry.NAME: registry.build,
+    }

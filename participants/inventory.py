@@ -1,4 +1,7 @@
-"""The inventory service: stock per SKU, reserved and released."""
+"""The inventory service: stock per SKU, reserved and released.
+
+Asked step by step it reserves; in a choreography it updates the stock by itself when an order is placed, and says what the next needs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from orchestrator.contract import canonical
 from orchestrator.contract.ids import is_order_id
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, make_cli, serve
 
 NAME = "inventory"
 METADATA = sa.MetaData()
@@ -39,21 +42,16 @@ RESERVATIONS = sa.Table(
 DEFAULT_STOCK = 1_000_000_000
 #: Units of one line at most: sums stay far from the limits of 64 bits.
 QUANTITY_MAX = 1_000_000
+#: What `InventoryUpdated` carries on of the order: whoever reacts to it has not seen the order.
+CARRIED = ("order_id", "customer_email", "lines", "amount_minor", "currency")
 
 
-def build(engine: sa.Engine, *, stock: Mapping[str, int] | None = None, default_stock: int = DEFAULT_STOCK) -> Participant:
+def build(
+    engine: sa.Engine, *, stock: Mapping[str, int] | None = None, default_stock: int = DEFAULT_STOCK, choreographed: bool = False
+) -> Participant:
     """The participant. `stock` is the initial stock per SKU, of a SKU that has no row yet; units."""
-    participant = Participant(NAME, engine, metadata=METADATA, totals=totals)
-    initial = dict(stock or {})
-
-    def shelf(tx: Tx, sku: str) -> Mapping[str, Any]:
-        row = tx.rows(STOCK).get(sku)
-        if row is None:
-            units = initial.get(sku, default_stock)
-            tx.rows(STOCK).add(sku=sku, initial=units, available=units)
-            row = tx.rows(STOCK).get(sku)
-        assert row is not None
-        return row
+    participant = Participant(NAME, engine, metadata=METADATA, totals=totals, choreographed=choreographed)
+    shelves = _Shelves(stock or {}, default_stock)
 
     @participant.prepare
     def prepare(tx: Tx, commands: Sequence[Command]) -> None:
@@ -64,28 +62,59 @@ def build(engine: sa.Engine, *, stock: Mapping[str, int] | None = None, default_
 
     @participant.command("ReserveInventory", refused_by="InventoryRejected")
     def reserve(tx: Tx, command: Command) -> Reply | Refusal:
+        reserved = Reply("InventoryReserved", {"order_id": command.order_id, "reservation_id": f"R-{command.command_id}"})
+        return shelves.take(tx, command) or reserved
+
+    @participant.reacts_to("OrderPlaced", step="update_inventory")
+    @participant.command("UpdateInventory", refused_by="InventoryRejected")
+    def update(tx: Tx, command: Command) -> Reply | Refusal:
+        carried = {name: command.data[name] for name in CARRIED if name in command.data}
+        updated = Reply("InventoryUpdated", {**carried, "order_id": command.order_id, "reservation_id": f"R-{command.command_id}"})
+        return shelves.take(tx, command) or updated
+
+    participant.undo("ReleaseInventory", of="ReserveInventory", confirmed_by="InventoryReleased")(shelves.give_back)
+    participant.undo("RestoreInventory", of="UpdateInventory", confirmed_by="InventoryRestored")(shelves.give_back)
+    return participant
+
+
+class _Shelves:
+    """What reserving and updating have in common: units leave the shelves, and come back."""
+
+    def __init__(self, initial: Mapping[str, int], default_stock: int) -> None:
+        self._initial = dict(initial)
+        self._default_stock = default_stock
+
+    def take(self, tx: Tx, command: Command) -> Refusal | None:
+        """Take the units of all lines, or refuse and take none."""
         wanted = _quantities(command.data)
         if wanted is None:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "lines_not_valid"})
-        short = sorted(sku for sku, quantity in wanted.items() if shelf(tx, sku)["available"] < quantity)
+        short = sorted(sku for sku, quantity in wanted.items() if self._shelf(tx, sku)["available"] < quantity)
         if short:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "out_of_stock", "skus": short})
         for sku, quantity in wanted.items():
-            tx.rows(STOCK).change(sku, available=shelf(tx, sku)["available"] - quantity)
+            tx.rows(STOCK).change(sku, available=self._shelf(tx, sku)["available"] - quantity)
         _note_reservation(tx, command, wanted)
-        return Reply("InventoryReserved", {"order_id": command.order_id, "reservation_id": f"R-{command.command_id}"})
+        return None
 
-    @participant.undo("ReleaseInventory", of="ReserveInventory", confirmed_by="InventoryReleased")
-    def release(tx: Tx, undo: Command) -> dict[str, Any]:
+    def give_back(self, tx: Tx, undo: Command) -> dict[str, Any]:
+        """Put back what the command took that the undo names."""
         held = _held(tx, undo.undoes)
         for sku, quantity in held.items():
-            tx.rows(STOCK).change(sku, available=shelf(tx, sku)["available"] + quantity)
+            tx.rows(STOCK).change(sku, available=self._shelf(tx, sku)["available"] + quantity)
         row = tx.rows(RESERVATIONS).get(undo.undoes)
         if row is not None:
             tx.rows(RESERVATIONS).change(undo.undoes, released_times=row["released_times"] + 1)
         return {"reservation_id": f"R-{undo.undoes}", "units": sum(held.values())}
 
-    return participant
+    def _shelf(self, tx: Tx, sku: str) -> Mapping[str, Any]:
+        row = tx.rows(STOCK).get(sku)
+        if row is None:
+            units = self._initial.get(sku, self._default_stock)
+            tx.rows(STOCK).add(sku=sku, initial=units, available=units)
+            row = tx.rows(STOCK).get(sku)
+        assert row is not None
+        return row
 
 
 def totals(engine: sa.Engine) -> dict[str, int]:
@@ -169,11 +198,13 @@ def run(
     namespace: Namespace = NAMESPACE,
     http_port: HttpPort = 0,
     stock: Annotated[list[str] | None, typer.Option(envvar="INVENTORY_STOCK", help="SKU=UNITS, repeated; else plenty.")] = None,
+    *,
+    choreographed: Choreographed = False,
 ) -> None:
-    """Serve ReserveInventory and ReleaseInventory."""
+    """Serve ReserveInventory and UpdateInventory, and their undos."""
     initial = read_stock(stock or [])
     where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
-    serve(lambda engine: build(engine, stock=initial), **where, http_port=http_port)
+    serve(lambda engine: build(engine, stock=initial, choreographed=choreographed), **where, http_port=http_port)
 
 
 if __name__ == "__main__":

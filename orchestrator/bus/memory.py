@@ -6,6 +6,7 @@ the embedded mode and the tests; held to the same contract suite as the real one
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from orchestrator.app.ports import BusEvent, Delivery, LinkChanged, OutboxMessage, Settled
-from orchestrator.contract import Topology, Wire
+from orchestrator.contract import Topology, Wire, event_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class MemoryBroker:
             topology.commands: [],
             topology.announcements: [],
         }
+        self._subscriptions = itertools.count(1)
 
     def declare(self, participants: Collection[str]) -> None:
         """Make the command queues of these participants. Idempotent."""
@@ -91,6 +93,20 @@ class MemoryBroker:
             self._queues.setdefault(queue, deque())
             if (pattern, queue) not in self._bindings[exchange]:
                 self._bindings[exchange].append((pattern, queue))
+
+    def subscribe(self, event_types: Collection[str]) -> str:
+        """Make a queue that takes events of these types from now on; its name. It lives until it is deleted."""
+        queue = f"subscription-{next(self._subscriptions)}"
+        for event_type in event_types:
+            self.bind(queue, self.topology.events, event_key("*", event_type))
+        return queue
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue, its bindings, and what is in it. Idempotent."""
+        with self.changed:
+            self._queues.pop(queue, None)
+            for exchange, bindings in self._bindings.items():
+                self._bindings[exchange] = [(pattern, bound) for pattern, bound in bindings if bound != queue]
 
     def route(self, exchange: str, key: str, wire: Wire) -> bool:
         """Put a message into every queue bound for its key, once each; False when there is none."""

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _run(host: str, port: int, data_dir: Path) -> None:
     token = _token(data_dir, process.services.tokens)
     server = Server(create_app(process.services), host=host, port=port)
     broker.declare(names)
-    samples = _samples()(data_dir, lambda name, received: MemoryParticipantTransport(broker, name, received))
+    samples = _samples()(data_dir, partial(MemoryParticipantTransport, broker))
     _write(data_dir / DOORS, json.dumps(samples.urls))
     process.start()
     server.start()

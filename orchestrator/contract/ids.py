@@ -38,6 +38,16 @@ def command_id(order_id: str, epoch: int, step: str, ask_round: int) -> str:
     return _derive([order_id, epoch, step, ask_round, "do"])
 
 
+def first_command_id(order_id: str, step: str) -> str:
+    """The command id of the first ask of a step: a participant that acts on somebody else's event computes it without being asked (R6)."""
+    return command_id(order_id, 0, step, 1)
+
+
+def event_command_id(order_id: str, source: str, message_id: str) -> str:
+    """The id under which an event that carries an undo is undone: the undo names it in `undoes`; the source's ledger has its row by it."""
+    return _derive([order_id, source, message_id, "event"])
+
+
 def undo_id(command_id: str) -> str:
     """The command id of the undo of a command (R6)."""
     return _derive([command_id, "undo"])

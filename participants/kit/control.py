@@ -1,4 +1,4 @@
-"""The participant's HTTP door, on loopback only: health, totals, and what it is told to do wrong."""
+"""The participant's HTTP door, on loopback only: health, totals, the facts it is told, and what it is told to do wrong."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from participants.kit.database import is_temporary
+from participants.kit.facts import FactRefusedError, UnknownFactError
 from participants.kit.faults import LATE_S_MAX, Faults, Settings
+from participants.kit.participant import Participant
 
 LOOPBACK = "127.0.0.1"
 
@@ -24,26 +27,38 @@ class FaultSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stall: bool = False
+    down: bool = False
     refuse: NonNegativeInt | Literal["all"] = 0
     late_s: float = Field(0.0, ge=0, le=LATE_S_MAX)
     twice: bool = False
     wrong_order: bool = False
 
 
-def make_app(name: str, faults: Faults, totals: Callable[[], dict[str, int]], trouble: Callable[[], str | None]) -> FastAPI:
+class FactReport(BaseModel):
+    """The body of `POST /facts`: something that happened. `fact_id` is its name, unique within its type; told again it is the same fact."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    order_id: str
+    data: dict[str, Any] = Field(default_factory=dict)
+    fact_id: str
+
+
+def make_app(participant: Participant, faults: Faults, trouble: Callable[[], str | None]) -> FastAPI:
     """The application. `trouble` says what is wrong at the moment, or None."""
-    app = FastAPI(title=f"Escrow participant {name}", docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"Escrow participant {participant.name}", docs_url=None, redoc_url=None)
     # A web page in a local browser must not get here under a name of its own (DNS rebinding).
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
 
     @app.get("/healthz")
     def healthz() -> JSONResponse:
-        wrong = trouble()
-        return JSONResponse({"participant": name, "ok": wrong is None, "trouble": wrong}, 200 if wrong is None else 503)
+        wrong = "It was told to be down." if faults.settings.down else trouble()
+        return JSONResponse({"participant": participant.name, "ok": wrong is None, "trouble": wrong}, 200 if wrong is None else 503)
 
     @app.get("/totals")
     def read_totals() -> dict[str, int]:
-        return totals()
+        return participant.totals()
 
     @app.get("/faults")
     def read_faults() -> dict[str, Any]:
@@ -54,7 +69,32 @@ def make_app(name: str, faults: Faults, totals: Callable[[], dict[str, int]], tr
         faults.set(Settings(**body.model_dump()))
         return faults.settings.document()
 
+    @app.post("/facts", status_code=202)
+    def tell_fact(body: FactReport) -> dict[str, str]:
+        try:
+            message_id = participant.happened(body.type, body.order_id, body.data, body.fact_id)
+        except Exception as error:
+            if (status := _status(error)) is None:
+                raise
+            raise HTTPException(status, str(error).splitlines()[0]) from error
+        return {"message_id": message_id}
+
     return app
+
+
+def _status(error: Exception) -> int | None:
+    """How HTTP says that a fact was not taken; None: a bug."""
+    match error:
+        case UnknownFactError():
+            return 404
+        case FactRefusedError():
+            return 409
+        case ValueError():
+            return 422
+        case _ if is_temporary(error):
+            return 503
+        case _:
+            return None
 
 
 class Control:

@@ -23,6 +23,9 @@ class Settings:
 
     #: Take no commands and publish nothing, until told otherwise.
     stall: bool = False
+    #: Let go of the bus until told otherwise, as if the process were dead: commands wait in their queue, events published meanwhile
+    #: are gone.
+    down: bool = False
     #: How many new commands to refuse, or all. Undos are never refused.
     refuse: int | Literal["all"] = 0
     #: Seconds by which replies are published late; their effect and their row are committed at once.
@@ -37,6 +40,11 @@ class Settings:
             raise ValueError(f"late_s is {self.late_s}; it must be between 0 and {LATE_S_MAX:.0f} seconds.")
         if self.refuse != "all" and self.refuse < 0:
             raise ValueError(f"refuse is {self.refuse}; it must be a number from 0, or 'all'.")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is taken and nothing published."""
+        return self.stall or self.down
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -63,10 +71,10 @@ class Faults:
             self._settings = settings
             self._changed.notify_all()
 
-    def wait_while_stalled(self, timeout_s: float) -> bool:
-        """Wait until not stalled, at most so long; whether it still is."""
+    def wait_while_idle(self, timeout_s: float) -> bool:
+        """Wait until neither stalled nor down, at most so long; whether it still is."""
         with self._changed:
-            return not self._changed.wait_for(lambda: not self._settings.stall, timeout_s)
+            return not self._changed.wait_for(lambda: not self._settings.is_idle, timeout_s)
 
     def refuse(self, command_id: str) -> bool:
         """Whether to refuse this new command. Counted once a command, however often its batch is run again."""

@@ -1,6 +1,6 @@
-"""What a participant remembers: one ledger row per command, and the replies on their way to the broker.
+"""What a participant remembers: one ledger row per command, the facts it was told, and the messages on their way to the broker.
 
-Both tables carry the participant's name, so several participants may share a database.
+All tables carry the participant's name, so several participants may share a database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DONE, REFUSED, UNDONE = "done", "refused", "undone"
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A reply in the outbox. `outbox_id` names the row to forget once the broker has confirmed the message."""
+    """A reply or a fact's event in the outbox. `outbox_id` names the row to forget once the broker has confirmed the message."""
 
     outbox_id: str
     message: Published
@@ -39,15 +39,23 @@ class Ledger:
             sa.Column("command_type", sa.String(64), nullable=False),
             sa.Column("order_id", sa.String(128), nullable=False),
             sa.Column("state", sa.String(8), sa.CheckConstraint(f"state IN ('{DONE}', '{REFUSED}', '{UNDONE}')"), nullable=False),
-            # sha256 of the command's type, subject and data; null in a tombstone: the command was never seen.
+            # sha256 of the command's type, subject and data; null where no command was seen: in a tombstone, and after a reaction.
             sa.Column("digest", sa.String(64)),
-            # The stored answer to the command, byte for byte; null in `undone` until the command is asked once more.
+            # The stored answer to the command (of a fact: its event), byte for byte; null in a notice, and in `undone` until the
+            # command is asked once more.
             sa.Column("reply_message_id", sa.String(256)),
             sa.Column("reply_type", sa.String(64)),
             sa.Column("reply", sa.LargeBinary),
             # What every confirmation of the undo says, and since when it is true (RFC 3339): a repeated confirmation is byte-equal.
             sa.Column("undo_data", sa.LargeBinary),
             sa.Column("undone_at", sa.String(32)),
+        )
+        self.facts = sa.Table(
+            f"{participant}_facts",
+            self.metadata,
+            sa.Column("message_id", sa.String(64), primary_key=True),
+            # sha256 of the fact's type, subject and data.
+            sa.Column("digest", sa.String(64), nullable=False),
         )
         self.outbox = sa.Table(
             f"{participant}_outbox",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pika
@@ -14,8 +15,10 @@ from pika.adapters.select_connection import IOLoop
 
 from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire
 from participants.kit.connection import Connection
+from participants.kit.subscription import Subscription
 from participants.kit.transport import Published, Received
 from participants.kit.trouble import explain
+from participants.kit.window import Batch, Window
 
 #: Deliveries that the broker hands out ahead of their acks.
 PREFETCH = 400
@@ -24,6 +27,8 @@ CONFIRM_TIMEOUT_S = 10.0
 HEARTBEAT_S = 10
 #: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
+#: Seconds after which a subscription that was refused is tried again.
+RESUBSCRIBE_S = 10.0
 #: A tag is the number of the link times this, plus the broker's delivery tag.
 _LINK = 1 << 48
 _ACCESS_REFUSED = 403
@@ -34,34 +39,21 @@ _Step = Callable[[Callable[[Any], None]], object]
 _log = logging.getLogger("participants.rabbit")
 
 
-class _Batch:
-    """Messages handed to the IO thread together; `done` is set when all are confirmed or one has failed."""
-
-    def __init__(self, messages: Sequence[Published]) -> None:
-        self.messages = messages
-        self.unconfirmed = len(messages)
-        self.error: str | None = None
-        self.done = threading.Event()
-
-    def confirm(self) -> None:
-        self.unconfirmed -= 1
-        if self.unconfirmed == 0:
-            self.done.set()
-
-    def fail(self, error: str) -> None:
-        self.error = self.error or error
-        self.done.set()
-
-
 class RabbitTransport:
     """`Transport` on RabbitMQ. Connects at once and stays connected; its queue, exchanges and binding are declared at every connect.
 
     A broker user that may not declare (403) finds them declared by Escrow, and only uses them. One whose name is the participant's is
-    named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`).
+    named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`). One that may not subscribe acts by command only, says so
+    in `trouble`, and tries again every `RESUBSCRIBE_S`.
     """
 
-    def __init__(self, url: str, topology: Topology, participant: str, *, prefetch: int = PREFETCH) -> None:
-        """Raises: ValueError when the URL is none. The password is in no message."""
+    def __init__(
+        self, url: str, topology: Topology, participant: str, *, subscriptions: Collection[str] = (), prefetch: int = PREFETCH
+    ) -> None:
+        """`subscriptions`: the types of the events to hear, from whomever.
+
+        Raises: ValueError when the URL is none. The password is in no message.
+        """
         try:
             self._parameters = pika.URLParameters(url)
         except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
@@ -75,19 +67,25 @@ class RabbitTransport:
         self._queue = topology.command_queue(participant)
         self._prefetch = prefetch
         self._declares = True
+        self._event_types = frozenset(subscriptions)
+        self._subscription = Subscription(topology.events, subscriptions) if subscriptions else None
         self._closing = threading.Event()
         # Guards what both threads see: the deliveries, the link and its number.
         self._changed = threading.Condition()
         self._received: deque[Received] = deque()
         self._ready = False
         self._trouble: str | None = None
+        # Why no events are heard.
+        self._deaf: str | None = None
+        self._is_paused = False
         self._link = 0
         # Of the caller's thread: tags handed out and not acked, in order.
         self._taken: deque[int] = deque()
         # Of the IO thread.
+        self._connection: Any = None
+        self._is_resting = False
         self._channel: Any = None
-        self._window: deque[tuple[int, _Batch]] = deque()
-        self._published = 0
+        self._window = Window()
         self._failures = 0
         # The trouble that was logged; it is not said again at each attempt.
         self._told: str | None = None
@@ -105,9 +103,9 @@ class RabbitTransport:
 
     @property
     def trouble(self) -> str | None:
-        """Why no commands are being consumed, in one line with the fix where there is one; None when they are."""
+        """Why no commands, or no events, are being consumed, in one line with the fix where there is one; None when they are."""
         with self._changed:
-            return None if self._ready else self._trouble or "RabbitMQ cannot be reached."
+            return self._deaf if self._ready else self._trouble or "RabbitMQ cannot be reached."
 
     def wait_until_up(self, timeout_s: float) -> bool:
         """Wait for the link; whether it is up."""
@@ -117,7 +115,9 @@ class RabbitTransport:
     def consume(self, max_count: int, timeout_s: float) -> list[Received]:
         """See `Transport.consume`."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._received), timeout_s)
+            self._changed.wait_for(lambda: bool(self._received) and not self._is_paused, timeout_s)
+            if self._is_paused:
+                return []
             batch = [self._received.popleft() for _ in range(min(max_count, len(self._received)))]
         self._taken.extend(received.tag for received in batch)
         return batch
@@ -142,12 +142,26 @@ class RabbitTransport:
         with self._changed:
             if not self._ready:
                 raise ConnectionError("RabbitMQ cannot be reached.")
-        batch = _Batch(messages)
+        batch = Batch(messages)
         self._post(lambda: self._send(batch))
         if not batch.done.wait(CONFIRM_TIMEOUT_S):
             raise ConnectionError(f"RabbitMQ did not confirm within {CONFIRM_TIMEOUT_S:.0f} s.")
         if batch.error:
             raise ConnectionError(batch.error)
+
+    def pause(self) -> None:
+        """See `Transport.pause`. Returns when the link is down."""
+        with self._changed:
+            self._is_paused = True
+        self._post(self._rest)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ready, CONFIRM_TIMEOUT_S)
+
+    def resume(self) -> None:
+        """See `Transport.resume`."""
+        with self._changed:
+            self._is_paused = False
+        self._post(self._wake)
 
     def close(self) -> None:
         """See `Transport.close`."""
@@ -171,17 +185,37 @@ class RabbitTransport:
         if self._closing.is_set():
             self._loop.stop()
             return
+        if self._is_paused:
+            self._is_resting = True
+            self._lose("It was told to be down.")
+            return
         self._connection = Connection(
             self._parameters,
-            on_open_callback=lambda connection: connection.channel(on_open_callback=self._on_channel),
+            on_open_callback=self._on_open,
             on_open_error_callback=self._on_down,
             on_close_callback=self._on_down,
             custom_ioloop=self._loop,
         )
 
+    def _rest(self) -> None:
+        """One that is not open yet, or was lost, is not opened: `_on_open` and `_connect` see that it is paused."""
+        if self._is_paused and self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    def _wake(self) -> None:
+        if self._is_resting and not self._is_paused:
+            self._is_resting = False
+            self._connect()
+
+    def _on_open(self, connection: Any) -> None:
+        if self._is_paused:
+            connection.close()
+        else:
+            connection.channel(on_open_callback=self._on_channel)
+
     def _on_channel(self, channel: Any) -> None:
         self._channel = channel
-        self._published = 0
+        self._window = Window()
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         channel.add_on_return_callback(self._on_return)
@@ -191,8 +225,40 @@ class RabbitTransport:
         ]
         if self._declares:
             steps += self._declarations(channel)
+        steps.append(lambda then: self._subscribe(channel, then))
         steps.append(lambda then: channel.basic_consume(self._queue, self._on_message, callback=then))
         self._walk(steps)
+
+    def _subscribe(self, channel: Any, then: Callable[[Any], None]) -> None:
+        """Consume events beside the commands; `then` goes on also when that is refused."""
+        if self._subscription is None:
+            then(None)
+            return
+        subscription = self._subscription
+
+        def made(reason: BaseException | None) -> None:
+            if not channel.is_open:
+                return  # the link is lost; the next one subscribes anew
+            self._hear(reason)
+            if reason is None:
+                channel.basic_consume(subscription.queue, self._on_message, callback=then)
+            else:
+                self._loop.call_later(RESUBSCRIBE_S, lambda: self._subscribe(channel, lambda _frame: None) if channel.is_open else None)
+                then(None)
+
+        subscription.make(self._connection, made)
+
+    def _hear(self, reason: BaseException | None) -> None:
+        """Note, and say once, whether events are heard."""
+        # The broker gives the queue another name at each attempt.
+        text = None if reason is None else re.sub(r"'amq\.gen-[^']*'", "of its own", self._explain(reason))
+        deaf = None if text is None else f"It acts by command only and hears no events: {text}"
+        with self._changed:
+            was, self._deaf = self._deaf, deaf
+        if deaf not in {was, None}:
+            _log.warning("%s: %s", self._participant, deaf, extra={"action": "hears_no_events"})
+        elif deaf is None and was is not None:
+            _log.info("%s hears events.", self._participant, extra={"action": "hears_events"})
 
     def _declarations(self, channel: Any) -> list[_Step]:
         """The same as Escrow's own, so whoever comes first makes them."""
@@ -231,8 +297,8 @@ class RabbitTransport:
     def _on_down(self, _connection: Any, reason: Any) -> None:
         is_told = isinstance(reason, pika.exceptions.ConnectionClosedByClient)  # then the channel's end has said why
         self._lose(str(self._trouble) if is_told else self._explain(reason))
-        if self._closing.is_set():
-            self._loop.stop()
+        if self._closing.is_set() or self._is_paused:
+            self._connect()  # which does not
             return
         wait_s = random.uniform(0, min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(self._failures, 10)))  # noqa: S311 - spreads, guards nothing
         self._failures += 1
@@ -243,7 +309,7 @@ class RabbitTransport:
         self._loop.call_later(wait_s, self._connect)
 
     def _explain(self, reason: BaseException) -> str:
-        return explain(reason, self._parameters, self._topology, self._participant)
+        return explain(reason, self._parameters, self._topology, self._participant, self._event_types)
 
     def _lose(self, reason: str) -> None:
         """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
@@ -254,14 +320,13 @@ class RabbitTransport:
             self._link += 1
             self._received.clear()
             self._changed.notify_all()
-        while self._window:
-            self._window.popleft()[1].fail(f"The link to RabbitMQ was lost: {reason}")
+        self._window.fail(f"The link to RabbitMQ was lost: {reason}")
 
     def _shut(self) -> None:
-        if self._connection.is_open:
-            self._connection.close()
-        elif self._connection.is_closed:
+        if self._connection is None or self._connection.is_closed:
             self._loop.stop()
+        elif self._connection.is_open:
+            self._connection.close()
         # Otherwise it is opening: `_on_down`, or the next `_post`, finds `_closing` set.
         else:
             self._loop.call_later(RECONNECT_FIRST_S, self._shut)
@@ -279,7 +344,7 @@ class RabbitTransport:
         if self._channel is not None and link == self._link:
             self._channel.basic_ack(delivery_tag, multiple=multiple)
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self, batch: Batch) -> None:
         if self._channel is None or not self._channel.is_open:
             batch.fail("RabbitMQ cannot be reached.")
             return
@@ -287,7 +352,7 @@ class RabbitTransport:
             for message in batch.messages:
                 self._publish(batch, message)
 
-    def _publish(self, batch: _Batch, message: Published) -> None:
+    def _publish(self, batch: Batch, message: Published) -> None:
         properties = pika.BasicProperties(
             content_type=message.wire.content_type,
             headers=dict(message.wire.headers) or None,
@@ -298,32 +363,13 @@ class RabbitTransport:
             app_id=self._participant,
             user_id=self._user_id,
         )
-        self._published += 1
-        self._window.append((self._published, batch))
+        self._window.add(batch)
         self._channel.basic_publish(self._topology.events, message.routing_key, message.wire.body, properties, mandatory=True)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        nacked = isinstance(method, pika.spec.Basic.Nack)
-        if not method.multiple:
-            # Single confirms may overtake one another.
-            place = next((n for n, (number, _) in enumerate(self._window) if number == method.delivery_tag), None)
-            if place is None:
-                return
-            self._window.rotate(-place)
-            confirmed = [self._window.popleft()]
-            self._window.rotate(place)
-        else:
-            confirmed = []
-            while self._window and self._window[0][0] <= method.delivery_tag:
-                confirmed.append(self._window.popleft())
-        for _, batch in confirmed:
-            if nacked:
-                batch.fail("RabbitMQ refused a message (nack).")
-            else:
-                batch.confirm()
+        self._window.settle(method.delivery_tag, multiple=method.multiple, nacked=isinstance(method, pika.spec.Basic.Nack))
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         """No queue takes the event: Escrow has not declared its inbox yet. The confirm that follows must not count."""
-        for batch in {id(batch): batch for _, batch in self._window}.values():
-            batch.fail(f"No queue takes {method.routing_key}: {method.reply_text}. Is Escrow's inbox declared?")
+        self._window.fail(f"No queue takes {method.routing_key}: {method.reply_text}. Is Escrow's inbox declared?")

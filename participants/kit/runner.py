@@ -1,4 +1,4 @@
-"""The loop of a participant: take a batch, commit it, ack it, publish its replies, forget the confirmed ones with the next batch."""
+"""The loop of a participant: take a batch, commit it, ack it, publish its replies and the events of facts, forget the confirmed ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ class Runner:
         self._unacked: list[int] = []
         self._settled = False
         self._started = False
-        # Replies to publish: (due by the monotonic clock, place, reply).
+        self._is_down = False
+        # What the outbox held at the start.
+        self._left: frozenset[str] = frozenset()
+        # Replies and events to publish: (due by the monotonic clock, place, message).
         self._queue: list[tuple[float, int, Outgoing]] = []
         self._places = itertools.count()
         self._sent: list[str] = []
@@ -78,7 +81,8 @@ class Runner:
 
     def turn(self) -> None:
         """One round; returns when a batch is done, or after `IDLE_S` without one. Raises: whatever went wrong; call again."""
-        if self.faults.wait_while_stalled(IDLE_S):
+        self._be_down_or_up()
+        if self.faults.wait_while_idle(IDLE_S):
             return
         self._start()
         self._settle()
@@ -87,22 +91,36 @@ class Runner:
         self._settle()
         self._publish()
 
+    def _be_down_or_up(self) -> None:
+        """Let go of the bus, or take it up, as told. What was taken and not acked is gone with the link: commands come again."""
+        if self.faults.settings.down != self._is_down:
+            self._is_down = not self._is_down
+            if self._is_down:
+                self._batch, self._unacked = [], []
+                self._transport.pause()
+            else:
+                self._transport.resume()
+
     def _start(self) -> None:
         if not self._started:
-            self._enqueue(self.participant.unsent(), due_at=self._monotonic())
+            unsent = self.participant.unsent()
+            self._left = frozenset(reply.outbox_id for reply in unsent)
+            self._enqueue(unsent, due_at=self._monotonic())
             self._started = True
 
     def _take(self) -> None:
         if not self._batch:
             self._batch = self._transport.consume(self._batch_max, self._patience_s())
-        if self.faults.settings.stall:
+        if self.faults.settings.is_idle:
             return  # told so while it waited for commands: these are taken when it works again
         replies = self.participant.handle([received.wire for received in self._batch], sent=self._sent, refuse=self.faults.refuse)
         self._sent = []
-        self._settled = self._settled and not self._batch
+        # A fact reported before the first turn lies in the outbox that was read there.
+        events = [event for event in self.participant.reported() if event.outbox_id not in self._left]
+        self._settled = self._settled and not self._batch and not events
         self._unacked += [received.tag for received in self._batch]
         self._batch = []
-        self._enqueue(replies, due_at=self._monotonic() + self.faults.settings.late_s)
+        self._enqueue(replies + events, due_at=self._monotonic() + self.faults.settings.late_s)
 
     def _settle(self) -> None:
         """Acks and replies wait for the effects outside the database: a reply says that they happened."""
@@ -115,7 +133,7 @@ class Runner:
             self._transport.ack(tags)
 
     def _publish(self) -> None:
-        if self.faults.settings.stall:
+        if self.faults.settings.is_idle:
             return
         now = self._monotonic()
         due: list[tuple[float, int, Outgoing]] = []

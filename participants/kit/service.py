@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from http.client import HTTPException
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -34,6 +34,15 @@ AmqpUrl = Annotated[str, typer.Option(envvar="ESCROW_AMQP_URL", help="RabbitMQ."
 Namespace = Annotated[str, typer.Option(envvar="ESCROW_NAMESPACE", help="Prefix of every exchange and queue.")]
 HttpPort = Annotated[int, typer.Option(envvar="PARTICIPANT_HTTP_PORT", min=0, max=65535, help="HTTP on loopback; 0: a free port.")]
 
+Choreographed = Annotated[
+    bool,
+    typer.Option(
+        "--choreographed/--by-command",
+        envvar="PARTICIPANT_CHOREOGRAPHED",
+        help="React to the events of others too, or act by command only.",
+    ),
+]
+
 AMQP_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 NAMESPACE = "escrow"
 
@@ -42,6 +51,7 @@ class Tell(StrEnum):
     """What a participant can be told from the command line."""
 
     STALL = "stall"
+    DOWN = "down"
     REFUSE = "refuse"
     LATE = "late"
     TWICE = "twice"
@@ -58,10 +68,12 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def make_cli(name: str) -> typer.Typer:
-    """A command line with `tell`; the service adds its `run`."""
+def make_cli(name: str, *, facts: bool = False) -> typer.Typer:
+    """A command line with `tell`, and `happen` when the participant has `facts`; the service adds its `run`."""
     app = typer.Typer(cls=_RunByDefault, add_completion=False, help=f"The {name} service.", pretty_exceptions_enable=False)
     app.command()(tell)
+    if facts:
+        app.command()(happen)
     return app
 
 
@@ -71,29 +83,63 @@ def tell(
     count: Annotated[int, typer.Option(min=0, help="With `refuse`: how many new commands; 0: all.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="With `late`: by how much.")] = 5.0,
 ) -> None:
-    """Tell a running participant to stall, refuse, answer late, twice, with a wrong order id, or normally again."""
-    if not url.startswith(("http://", "https://")):
-        _fail(f"{url} is no http address.")
+    """Tell a running participant to stall, be down, refuse, answer late, twice, with a wrong order id, or normally again."""
     try:
         settings = {
             Tell.STALL: Settings(stall=True),
+            Tell.DOWN: Settings(down=True),
             Tell.REFUSE: Settings(refuse=count or "all"),
             Tell.LATE: Settings(late_s=seconds),
             Tell.TWICE: Settings(twice=True),
             Tell.WRONG_ORDER: Settings(wrong_order=True),
             Tell.NORMAL: Settings(),
         }[what]
-        body = json.dumps(settings.document()).encode()
-        request = Request(f"{url.rstrip('/')}/faults", body, {"Content-Type": "application/json"}, method="PUT")  # noqa: S310 - http only
+    except ValueError as error:
+        _fail(str(error))
+    typer.echo(_send("PUT", url, "/faults", settings.document()))
+
+
+def happen(
+    fact: Annotated[str, typer.Argument(help="What happened: the type of its event.")],
+    order: Annotated[str, typer.Option(help="The order that it happened to.")],
+    url: Annotated[str, typer.Option(envvar="PARTICIPANT_URL", help="The address that the participant printed.")],
+    data: Annotated[str, typer.Option(help="What the event says: a JSON object.")] = "{}",
+    fact_id: Annotated[str, typer.Option("--fact", help="The name of this fact, unique within its type. Default: the order's id.")] = "",
+) -> None:
+    """Tell a running participant of a fact, which it tells the bus. Told again with the same name it is the same fact."""
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        _fail(f"--data is not JSON: {error}.")
+    typer.echo(_send("POST", url, "/facts", {"type": fact, "order_id": order, "data": content, "fact_id": fact_id or order}))
+
+
+def _send(method: str, url: str, path: str, document: dict[str, Any]) -> str:
+    """The answer of the participant's door; what goes wrong is said in one line."""
+    if not url.startswith(("http://", "https://")):
+        _fail(f"{url} is no http address.")
+    try:
+        headers = {"Content-Type": "application/json"}
+        request = Request(f"{url.rstrip('/')}{path}", json.dumps(document).encode(), headers, method=method)  # noqa: S310 - http only
     except ValueError as error:
         _fail(str(error))
     try:
         with urlopen(request, timeout=5) as answer:  # noqa: S310 - http only
-            typer.echo(answer.read().decode())
+            said: str = answer.read().decode()
     except HTTPError as error:
-        _fail(f"{url} refused: {error.code} {error.reason}")
+        _fail(f"{url} refused: {error.code} {_detail(error)}")
     except (OSError, HTTPException) as error:
         _fail(f"{url} does not answer: {error}")
+    return said
+
+
+def _detail(error: HTTPError) -> str:
+    """The reason that the door gave, in one line."""
+    try:
+        detail = json.loads(error.read())["detail"]
+    except (ValueError, LookupError, TypeError):
+        return str(error.reason)
+    return detail if isinstance(detail, str) else json.dumps(detail)
 
 
 def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_url: str, namespace: str, http_port: int) -> None:
@@ -109,7 +155,7 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
         signal.signal(number, lambda _number, _frame: stop.set())
     faults = Faults()
     try:
-        transport = RabbitTransport(amqp_url, Topology(namespace), participant.name)
+        transport = RabbitTransport(amqp_url, Topology(namespace), participant.name, subscriptions=participant.subscriptions)
     except ValueError as error:
         _fail(f"The address of RabbitMQ cannot be read: {error}")
     runner = Runner(participant, transport, faults=faults)
@@ -118,7 +164,7 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
         return transport.trouble or runner.trouble
 
     try:
-        control = Control(make_app(participant.name, faults, participant.totals, trouble), http_port)
+        control = Control(make_app(participant, faults, trouble), http_port)
     except OSError as error:
         transport.close()
         _fail(f"Port {http_port} cannot be used: {error}")
@@ -131,7 +177,7 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
         engine.dispose()
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(2)
 

@@ -11,7 +11,7 @@ from orchestrator.contract import Wire
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A command, not yet acked."""
+    """A command, or an event that the participant reacts to, not yet acked. The type in the message tells which."""
 
     wire: Wire
     #: Opaque to everyone but the transport.
@@ -32,10 +32,14 @@ class Published:
 
 
 class Transport(Protocol):
-    """One participant's link to the bus. Used by one thread."""
+    """One participant's link to the bus. Used by one thread.
+
+    Commands wait in a durable queue of the participant's. Events it subscribes to do not: those published while its link is down, and those
+    that were not acked when it went down, are gone.
+    """
 
     def consume(self, max_count: int, timeout_s: float) -> list[Received]:
-        """Commands in order of arrival, as soon as there is one; none when `timeout_s` passes first."""
+        """Commands and events, each kind in order of arrival, as soon as there is one; none when `timeout_s` passes first."""
 
     def ack(self, tags: Sequence[int]) -> None:
         """Forget these deliveries. Tags of a link that is gone are dropped: those commands are delivered again."""
@@ -45,6 +49,12 @@ class Transport(Protocol):
 
         Raises: ConnectionError when the link is lost, or a message was not taken: any of them may have been published.
         """
+
+    def pause(self) -> None:
+        """Let go of the bus as if the process were dead, until `resume`; what is not acked is delivered again. Idempotent."""
+
+    def resume(self) -> None:
+        """Take up the bus again. Idempotent."""
 
     def close(self) -> None:
         """Let go of the bus; what is not acked is delivered again. Idempotent."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.contract import announcement_id, attempt_message_id, command_id, is_name, is_order_id, undo_id, undo_reply_id
+from orchestrator.contract import (
+    announcement_id,
+    attempt_message_id,
+    command_id,
+    event_command_id,
+    first_command_id,
+    is_name,
+    is_order_id,
+    undo_id,
+    undo_reply_id,
+)
 
 COMMAND = "e126f6cb-8558-53aa-aaeb-811e3cddc098"
 ATTEMPT = "69a6711d-8ebf-59a0-a03f-d78d3925068f"
@@ -18,11 +28,14 @@ def test_the_recipes_are_fixed() -> None:
     assert attempt_message_id(COMMAND, 2) == "9c5dee64-7b35-5acc-8efb-d447e101101e"
     assert undo_reply_id(ATTEMPT) == "c085a5d2-ead8-563e-9ce5-a0db978f6bcd"
     assert announcement_id("o1", 3, "OrderCompleted") == "3234c891-3755-570d-8f5a-bb18d66b9a72"
+    assert first_command_id("o1", "reserve_inventory") == COMMAND
+    assert event_command_id("o1", "bank", "m-1") == "4a6aaaa8-4137-5d29-9609-bc53b7ece69e"
 
 
 def test_texts_beyond_ascii_are_hashed_as_utf_8() -> None:
     """Else a library that escapes them computes other ids."""
     assert command_id("é", 2, "x", 10) == "dd7d863d-3c53-568e-a3ee-975a26c2855e"
+    assert event_command_id("é", "bank", "m-1") == "7543b148-113c-596e-b98b-a9f167041687"
 
 
 def test_a_message_id_need_not_be_a_uuid() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.contract import Envelope, Wire, attempt_message_id, command_id, decode, encode, undo_id
 from participants.kit.participant import Participant
+from participants.kit.runner import Runner
 from participants.kit.transport import Published, Received
 
 
@@ -21,6 +23,20 @@ def talk_to(participant: Participant) -> Callable[[Envelope], list[Envelope]]:
         return [decode(reply.message.wire) for reply in replies]
 
     return talk
+
+
+@contextmanager
+def running(runner: Runner) -> Iterator[None]:
+    """The runner's loop, in a thread, until the end of the block."""
+    stop = threading.Event()
+    thread = threading.Thread(target=runner.run, args=[stop])
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def ask(name: str, order_id: str, data: Mapping[str, Any], *, attempt: int = 1) -> Envelope:
@@ -57,6 +73,7 @@ class MemoryTransport:
         self.unacked: dict[int, Received] = {}
         self.published: list[Published] = []
         self.down = False
+        self.paused = False
         self.closed = False
         self._tags = 0
 
@@ -91,6 +108,7 @@ class MemoryTransport:
 
     def consume(self, max_count: int, timeout_s: float) -> list[Received]:
         with self.changed:
+            assert not self.paused, "a paused transport is not used"
             self.changed.wait_for(lambda: bool(self.waiting), timeout_s)
             batch = [self.waiting.popleft() for _ in range(min(max_count, len(self.waiting)))]
             self.unacked |= {received.tag: received for received in batch}
@@ -107,6 +125,13 @@ class MemoryTransport:
         with self.changed:
             self.published += messages
             self.changed.notify_all()
+
+    def pause(self) -> None:
+        self.redeliver()
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     def close(self) -> None:
         self.closed = True

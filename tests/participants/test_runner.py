@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -17,24 +16,10 @@ from participants.kit.control import Control, make_app
 from participants.kit.faults import Faults, Settings
 from participants.kit.runner import Runner
 from participants.kit.transport import Received
-from tests.participants.support import MemoryTransport, ask, undo_of
+from tests.participants.support import MemoryTransport, ask, running, undo_of
 from tests.support.processes import eventually
 
 LINES = {"lines": [{"sku": "apple", "quantity": 1}]}
-
-
-@contextmanager
-def running(runner: Runner) -> Iterator[None]:
-    """The runner's loop, in a thread, until the end of the block."""
-    stop = threading.Event()
-    thread = threading.Thread(target=runner.run, args=[stop])
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-        assert not thread.is_alive()
 
 
 def orders(count: int) -> list[Envelope]:
@@ -169,6 +154,44 @@ def test_a_stall_told_while_waiting_for_a_command(sqlite_engine: sa.Engine) -> N
     assert not transport.unacked
 
 
+def test_down_and_up(sqlite_engine: sa.Engine) -> None:
+    """As if it were dead: the link is let go, nothing is published, and when it is up again it goes on with what waits for it."""
+    transport, faults = MemoryTransport(), Faults()
+    participant = inventory.build(sqlite_engine)
+    runner = Runner(participant, transport, faults=faults)
+    with running(runner):
+        faults.set(Settings(down=True))
+        eventually(lambda: transport.paused)
+        transport.send(*orders(2))
+        faults.set(Settings())
+        assert len(transport.wait_for(2)) == 2
+    assert not transport.paused
+    assert not transport.unacked
+
+
+def test_down_told_while_waiting_for_a_command(sqlite_engine: sa.Engine) -> None:
+    """What was taken and not done goes back: a command of a process that is dead is delivered again, and done once."""
+
+    class Telling(MemoryTransport):
+        def consume(self, max_count: int, timeout_s: float) -> list[Received]:
+            batch = super().consume(max_count, timeout_s)
+            if not batch[0].redelivered:
+                faults.set(Settings(down=True))
+            return batch
+
+    faults, transport = Faults(), Telling()
+    participant = inventory.build(sqlite_engine)
+    runner = Runner(participant, transport, faults=faults)
+    transport.send(*orders(1))
+    runner.turn()
+    assert (participant.totals()["reserved"], len(transport.unacked)) == (0, 1)
+    runner.turn()
+    assert (transport.paused, len(transport.waiting), transport.published) == (True, 1, [])
+    faults.set(Settings())
+    runner.turn()
+    assert (participant.totals()["reserved"], len(transport.published), transport.unacked) == (1, 1, {})
+
+
 def test_refuse_the_next(sqlite_engine: sa.Engine) -> None:
     """`refuse` counts new commands, not copies, and never refuses an undo."""
     transport = MemoryTransport()
@@ -235,7 +258,7 @@ def control(sqlite_engine: sa.Engine) -> Iterator[tuple[str, Faults]]:
     """A door on loopback."""
     faults = Faults()
     participant = inventory.build(sqlite_engine)
-    door = Control(make_app(participant.name, faults, participant.totals, lambda: "down" if faults.settings.twice else None))
+    door = Control(make_app(participant, faults, lambda: "down" if faults.settings.twice else None))
     yield door.url, faults
     door.close()
 
@@ -253,6 +276,8 @@ def test_the_door(control: tuple[str, Faults]) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
     httpx.put(f"{url}/faults", json={"twice": True})
     assert httpx.get(f"{url}/healthz").status_code == 503
+    httpx.put(f"{url}/faults", json={"down": True})
+    assert httpx.get(f"{url}/healthz").json()["trouble"] == "It was told to be down."
 
 
 def test_the_door_is_shut_to_other_names(control: tuple[str, Faults]) -> None:
@@ -265,6 +290,7 @@ def test_the_door_is_shut_to_other_names(control: tuple[str, Faults]) -> None:
     ("arguments", "expected"),
     [
         (["stall"], Settings(stall=True)),
+        (["down"], Settings(down=True)),
         (["refuse"], Settings(refuse="all")),
         (["refuse", "--count", "3"], Settings(refuse=3)),
         (["late", "--seconds", "2"], Settings(late_s=2)),

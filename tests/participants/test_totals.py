@@ -48,8 +48,9 @@ def test_stock_adds_up(steps: list[tuple[int, bool, int]], cuts: list[int]) -> N
         undone: set[int] = set()
         for order, is_undo, attempt in steps:
             lines = {"lines": [{"sku": "apple", "quantity": order + 1}]}
-            command = ask("ReserveInventory", f"o-{order}", lines, attempt=attempt)
-            messages.append(undo_of("ReleaseInventory", command, attempt=attempt) if is_undo else command)
+            do, undo = ("ReserveInventory", "ReleaseInventory") if order % 2 else ("UpdateInventory", "RestoreInventory")
+            command = ask(do, f"o-{order}", lines, attempt=attempt)
+            messages.append(undo_of(undo, command, attempt=attempt) if is_undo else command)
             undone |= {order} if is_undo else set()
         assert len(play(participant, messages, cuts)) == len(steps)
         totals = participant.totals()
@@ -91,9 +92,35 @@ def test_invoices_are_numbered_without_a_gap(engine: sa.Engine, tmp_path: Path) 
     ]
     play(participant, messages, [4] * 5)
     participant.settle()
-    assert participant.totals() == {"emailed": 6, "last_number": 6, "applied_twice": 0}
+    assert participant.totals() == {"emailed": 6, "last_number": 6, "credited": 0, "last_credit_note": 0, "applied_twice": 0}
     subjects = {message_from_bytes(path.read_bytes(), policy=default)["Subject"] for path in (tmp_path / "mail").glob("*.eml")}
     assert subjects == {f"Invoice {n}" for n in range(1, 7)}
+
+
+def test_a_cancelled_invoice_is_credited_once(engine: sa.Engine, tmp_path: Path) -> None:
+    """An invoice in the customer's hands is not called back: without its credit note, or with two, the books are wrong."""
+    folder = tmp_path / "mail"
+    participant = invoice.build(engine, mail_dir=folder)
+    talk = talk_to(participant)
+    commands = [ask("EmailInvoice", f"o-{n}", INVOICE) for n in range(3)]
+    for command in commands:
+        talk(command)
+    for attempt in (1, 2):
+        for command in commands[1:]:
+            (cancelled,) = talk(undo_of("CancelInvoice", command, attempt=attempt))
+            assert cancelled.type == "InvoiceCancelled"
+    assert cancelled.data == {"order_id": "o-2", "reversed": True, "invoice_number": 3, "credit_note_number": 2}
+    talk(undo_of("CancelInvoice", ask("EmailInvoice", "o-9", INVOICE)))  # never e-mailed: no credit note
+    assert participant.totals() == {"emailed": 3, "last_number": 3, "credited": 2, "last_credit_note": 2, "applied_twice": 0}
+    mails = {path.name: message_from_bytes(path.read_bytes(), policy=default) for path in folder.iterdir()}
+    assert len(mails) == 5
+    note = mails[invoice.mail_name(str(commands[2].commandid), "credit_note")]
+    assert (note["To"], note["Subject"]) == ("a@example.com", "Credit note 2")
+    assert note.get_content().strip() == "Credit note 2 cancels invoice 3 for order o-2"
+    for path in folder.iterdir():
+        path.unlink()
+    talk(ask("EmailInvoice", "o-0", INVOICE))
+    assert list(folder.iterdir()) == []
 
 
 def test_a_mail_whose_writing_was_cut_short_is_written_at_the_next_start(engine: sa.Engine, tmp_path: Path) -> None:
