@@ -14,6 +14,7 @@ from orchestrator.app import operate
 from orchestrator.app.ports import Changes, Resolved
 from orchestrator.app.work import Work
 from orchestrator.errors import Conflict, InvariantViolated, MalformedMessage, NotFound
+from orchestrator.saga import decide as decide_module
 from orchestrator.store.transaction import SqlTransaction
 from tests.app.house import Gateway, House, answer, placed, unreadable_delivery
 
