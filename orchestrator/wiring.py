@@ -151,6 +151,11 @@ def participants_of(registrations: Iterable[Registration]) -> frozenset[str]:
     return frozenset().union(*(Rulebook(canonical.load(r.expanded)).participants for r in registrations))
 
 
+def is_choreographed(registrations: Iterable[Registration]) -> bool:
+    """Whether any of these definitions watches what others bring about."""
+    return any(Rulebook(canonical.load(r.expanded)).watched for r in registrations)
+
+
 # --- one process -----------------------------------------------------------------------------------------------------
 
 

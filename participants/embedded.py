@@ -23,9 +23,6 @@ from participants.kit.transport import Received, Transport
 #: Makes the link of a participant: its name, the class of what it receives, and the types of the events that it subscribes to.
 MakeTransport = Callable[[str, type[Received], Collection[str]], Transport]
 
-#: What runs unless other names are given: those that the definition `order` asks.
-DEFAULT_NAMES = (inventory.NAME, payment.NAME, invoice.NAME)
-
 
 class Embedded:
     """The running samples. `urls`: the door of each on loopback, by name (facts, faults, totals)."""
@@ -36,7 +33,7 @@ class Embedded:
         self._threads: list[threading.Thread] = []
         self._controls: list[Control] = []
         builds = _builds(data_dir, choreographed=choreographed)
-        for name in names:
+        for name in sorted(builds.keys() & {*names, *((orders.NAME,) if choreographed else ())}):
             participant = builds[name](connect(f"sqlite:///{data_dir / name}.sqlite3"))
             faults = Faults()
             runner = Runner(participant, transport(name, Received, participant.subscriptions), faults=faults)
@@ -56,12 +53,11 @@ class Embedded:
             control.close()
 
 
-def start(data_dir: Path, transport: MakeTransport, *, names: Collection[str] = DEFAULT_NAMES, choreographed: bool = False) -> Embedded:
-    """Start samples with their data in `data_dir`; `transport` makes the link of each.
+def start(data_dir: Path, transport: MakeTransport, *, names: Collection[str], choreographed: bool) -> Embedded:
+    """Start those of the samples that are named, with their data in `data_dir`; `transport` makes the link of each.
 
-    `choreographed`: inventory and invoice react to the events of others, so that an order of the order service (`orders`) moves by itself.
-
-    Raises: KeyError for a name that is none of the samples.
+    `choreographed`: the order service (`orders`) runs too, and inventory and invoice react to the events of others, so that an order of it
+    moves by itself.
     """
     return Embedded(data_dir, transport, names, choreographed=choreographed)
 

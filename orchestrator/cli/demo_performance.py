@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,16 +21,18 @@ from orchestrator.cli.demo_story import Story
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import note
 from orchestrator.cli.session import Session
-from orchestrator.files import shipped_definition
+
+#: Plays one story in a directory of its own, on the services or embedded: whether everything held. Raises: DemoFailed.
+Play = Callable[[Session, Path, bool], bool]
 
 
-def perform(session: Session, *, services: bool) -> None:
-    """Play the story; ends the command with `ExitCode.FINDINGS` when something did not hold, and keeps the data then."""
+def perform(session: Session, play: Play, *, services: bool) -> None:
+    """Play a story; ends the command with `ExitCode.FINDINGS` when something did not hold, and keeps the data then."""
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="escrow-demo-"))
     try:
-        held = _play(session, directory, services=services)
+        held = play(session, directory, services)
     except (DemoFailed, httpx.HTTPError) as failed:
         note(f"escrow: {failed}", lines=True)
         held = False
@@ -43,12 +45,9 @@ def perform(session: Session, *, services: bool) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _play(session: Session, directory: Path, *, services: bool) -> bool:
-    """Whether everything held. Raises: DemoFailed, SettingsError, TemporaryError."""
-    definitions = directory / "definitions"
-    definitions.mkdir()
-    text = demo_definition.faster(shipped_definition("order"))
-    (definitions / f"{demo_definition.NAME}.yaml").write_text(text, encoding="utf-8")
+def outage(session: Session, directory: Path, services: bool) -> bool:  # as `Play` has it
+    """The outage story: whether everything held. Raises: DemoFailed, SettingsError, TemporaryError."""
+    definitions = demo_definition.write_faster(directory, "order", demo_definition.NAME)
     with Screen(session) as screen, _stage(session, directory, definitions, services=services) as stage:
         screen.title(f"The outage story on {stage.title}.")
         screen.title(
@@ -57,12 +56,7 @@ def _play(session: Session, directory: Path, *, services: bool) -> bool:
         with Customers(stage) as customers:
             end = Story(session, stage, screen, customers).play()
         screen.close_table()
-        checks = demo_proof.checks(end)
-        screen.say("the end, as the API and the participants' own tables tell it:\n")
-        screen.checks(checks)
-        held = all(holds for holds, _, _ in checks)
-        screen.verdict(f"\n{'All of it held' if held else 'NOT all of it held'}, in {screen.elapsed_s:.0f} s.", good=held)
-        return held
+        return screen.proof(demo_proof.checks(end))
 
 
 @contextmanager

@@ -85,9 +85,15 @@ class Screen:
             table.add_row(Text("yes", style="green") if holds else Text("NO", style="bold red"), Text(what), Text(figures))
         self._console.print(table)
 
-    def verdict(self, text: str, *, good: bool) -> None:
-        """The last line."""
-        self._console.print(Text(text, style="bold green" if good else "bold red"), soft_wrap=True)
+    def proof(self, checks: list[tuple[bool, str, str]]) -> bool:
+        """What had to hold, and whether all of it does."""
+        self.close_table()
+        self.say("the end, as the API and the participants' own tables tell it:\n")
+        self.checks(checks)
+        held = all(holds for holds, _, _ in checks)
+        words = f"\n{'All of it held' if held else 'NOT all of it held'}, in {self.elapsed_s:.0f} s."
+        self._console.print(Text(words, style="bold green" if held else "bold red"), soft_wrap=True)
+        return held
 
 
 Row = tuple[str, str, str, str, str]

@@ -71,7 +71,9 @@ class EmbeddedStage:
         self._session = session
         self._data = directory / "data"
         command = ("orchestrator", "up", "--data-dir", str(self._data))
-        self._child = Child(session, directory, "escrow-up", command, {"definitions": str(definitions), "log_format": "json"})
+        self._child = Child(
+            session, directory, "escrow-up", command, {"definitions": str(definitions), "shipped": "none", "log_format": "json"}
+        )
         self._stalled: set[str] = set()
         self._port = "0"
         self.url = self.token = ""
@@ -87,7 +89,7 @@ class EmbeddedStage:
             self.doors = json.loads(doors.read_text())
             # A silent participant stays silent: its faults live in the process that was killed.
             for participant in self._stalled:
-                _tell(self.doors[participant], stall=True)
+                tell(self.doors[participant], stall=True)
         self.url = self._child.line(_LISTENS).removeprefix(_LISTENS).strip()
         self._port = self.url.rpartition(":")[2]
         self.token = (self._data / TOKEN).read_text().strip()
@@ -102,7 +104,7 @@ class EmbeddedStage:
 
     def stall(self, participant: str, *, on: bool) -> None:
         """See the port."""
-        _tell(self.doors[participant], stall=on)
+        tell(self.doors[participant], stall=on)
         (self._stalled.add if on else self._stalled.discard)(participant)
 
     def stop(self) -> None:
@@ -129,13 +131,15 @@ class ServicesStage:
             "amqp_url": str(settings.amqp_url),
             "namespace": settings.namespace,
             "definitions": str(definitions),
+            "shipped": "none",
             "log_format": "json",
             "metrics_address": "127.0.0.1:0",
         }
         escrow = {name: ("orchestrator", name.partition("-")[0]) for name in ("serve", "worker-1", "worker-2")}
         self._escrow = {name: Child(session, directory, name, command, environment) for name, command in escrow.items()}
         self._participants = {
-            name: Child(session, directory, name, _participant(directory, name), environment) for name in participants_of(definitions)
+            name: Child(session, directory, name, participant_command(directory, name), environment)
+            for name in participants_of(definitions)
         }
         self._port = "0"
         self.url = ""
@@ -162,7 +166,7 @@ class ServicesStage:
 
     def stall(self, participant: str, *, on: bool) -> None:
         """See the port."""
-        _tell(self.doors[participant], stall=on)
+        tell(self.doors[participant], stall=on)
 
     def stop(self) -> None:
         """See the port."""
@@ -216,14 +220,16 @@ def services_stage(session: Session, directory: Path, definitions: Path) -> Iter
 
 
 def participants_of(definitions: Path) -> frozenset[str]:
-    """Everyone whom the definitions in a directory, and the shipped ones, ask."""
-    return wiring.participants_of(wiring.load_definitions(definitions))
+    """Everyone whom the definitions in a directory ask."""
+    return wiring.participants_of(wiring.load_definitions(definitions, shipped=()))
 
 
-def _participant(directory: Path, name: str) -> tuple[str, ...]:
+def participant_command(directory: Path, name: str) -> tuple[str, ...]:
+    """The command line of a sample participant, with its data in a directory."""
     own = ("--mail-dir", str(directory / "mail")) if name == "invoice" else ()
     return (f"participants.{name}", "run", "--database-url", f"sqlite:///{directory / name}.sqlite3", "--http-port", "0", *own)
 
 
-def _tell(door: str, *, stall: bool) -> None:
-    httpx.put(f"{door}/faults", json={"stall": stall}, timeout=DOOR_TIMEOUT_S, trust_env=False).raise_for_status()
+def tell(door: str, **faults: bool) -> None:
+    """Tell a participant what to do wrong from now on: `stall` or `down`."""
+    httpx.put(f"{door}/faults", json=faults, timeout=DOOR_TIMEOUT_S, trust_env=False).raise_for_status()

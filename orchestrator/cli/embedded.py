@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
@@ -49,8 +49,7 @@ def _run(host: str, port: int, data_dir: Path) -> None:
     token = _token(data_dir, process.services.tokens)
     server = Server(create_app(process.services), host=host, port=port)
     broker.declare(names)
-    samples = _samples()(data_dir, partial(MemoryParticipantTransport, broker))
-    _write(data_dir / DOORS, json.dumps(samples.urls))
+    samples = start_samples(data_dir, broker, names, choreographed=wiring.is_choreographed(registrations))
     process.start()
     server.start()
     typer.echo(f"Escrow listens on {server.url}")
@@ -86,11 +85,13 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _samples() -> Callable[..., Any]:
-    """The sample participants, which Escrow itself does not know: found by entry point."""
+def start_samples(data_dir: Path, broker: MemoryBroker, names: Collection[str], *, choreographed: bool) -> Any:
+    """Start the sample participants of these names, and write down their doors. Escrow itself does not know them: found by entry point."""
     for entry in entry_points(group="escrow.participants", name="samples"):
         start: Callable[..., Any] = entry.load()
-        return start
+        samples = start(data_dir, partial(MemoryParticipantTransport, broker), names=names, choreographed=choreographed)
+        _write(data_dir / DOORS, json.dumps(samples.urls))
+        return samples
     raise SettingsError("The sample participants are not installed. Fix: install Escrow with pip, as `make setup` does.")
 
 

@@ -44,7 +44,7 @@ class Runner:
         self.participant = participant
         self.faults = faults or Faults()
         #: What is wrong at the moment, or None.
-        self.trouble: str | None = None
+        self._trouble: str | None = None
         self._transport = transport
         self._batch_max = batch_max
         self._monotonic = monotonic
@@ -62,6 +62,11 @@ class Runner:
         self._places = itertools.count()
         self._sent: list[str] = []
 
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong at the moment, in one line; None when it works."""
+        return "It was told to be down." if self._is_down or self.faults.settings.down else self._trouble
+
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then finish the batch, publish, and close the transport. Trouble is logged and waited out."""
         troubles = 0
@@ -69,7 +74,7 @@ class Runner:
             while not stop.is_set():
                 try:
                     self.turn()
-                    troubles, self.trouble = 0, None
+                    troubles, self._trouble = 0, None
                 except Exception as error:  # noqa: BLE001 - a service that dies of a hiccup helps nobody; /healthz shows it
                     self._note(error)
                     wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(troubles, 10))
@@ -167,7 +172,7 @@ class Runner:
             self._note(error)
 
     def _note(self, error: Exception) -> None:
-        self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._trouble = f"{type(error).__name__}: {error}".splitlines()[0]
         expected = is_temporary(error) or isinstance(error, OSError)
         extra = {"action": "trouble"}
-        self._log.warning("Trouble, trying again: %s", self.trouble, exc_info=None if expected else error, extra=extra)
+        self._log.warning("Trouble, trying again: %s", self._trouble, exc_info=None if expected else error, extra=extra)
