@@ -19,13 +19,13 @@ from orchestrator.contract import (
     COMMAND_TOO_LATE,
     Envelope,
     attempt_message_id,
-    command_id,
     encode,
+    first_command_id,
     undo_id,
     undo_reply_id,
 )
 
-#: Sends one command to the participant, and returns all it published in answer to it.
+#: Sends one command to the participant, or has it hear one event, and returns all it published in answer to it.
 Talk = Callable[[Envelope], list[Envelope]]
 
 
@@ -50,13 +50,17 @@ class Subject:
     undone_on: str | None
     #: What its own tables add up to. Something in it changes when a command is done.
     totals: Callable[[], Mapping[str, int]]
+    #: The event that it takes as the command of `step`, and the event's data. None: it acts by command only.
+    reacts_to: str | None = None
+    event_data: Mapping[str, Any] = field(default_factory=dict)
+    step: str = "step"
     prefix: str = "conformance"
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def order(self) -> Ask:
         """An order that nobody has used."""
         order_id = f"{self.prefix}-{next(self._numbers)}"
-        return Ask(self, order_id, command_id(order_id, 0, self.command, 1))
+        return Ask(self, order_id, first_command_id(order_id, self.step))
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,16 @@ class Ask:
         """Send the command; the one answer."""
         body = self.subject.data if data is None else data
         return self._only(self._envelope(self.subject.command, self.command_id, attempt, {"order_id": self.order_id, **body}, None))
+
+    def hear(self) -> list[Envelope]:
+        """Have it hear the event that it reacts to; every answer, of which there may be none, or copies of one."""
+        assert self.subject.reacts_to is not None
+        data = {"order_id": self.order_id, **self.subject.event_data}
+        event = Envelope(id=f"event-{self.order_id}", source="somebody", type=self.subject.reacts_to, subject=self.order_id, data=data)
+        answers = self.subject.talk(event)
+        for answer in answers:
+            self._require_ours(answer)
+        return answers
 
     def undo(self, *, attempt: int = 1) -> Envelope:
         """Send the undo; the one confirmation, which is checked: type, and a message id of its own."""
@@ -95,6 +109,10 @@ class Ask:
         require(answer.subject == self.order_id, "an answer's subject is the order")
         require(answer.source == self.subject.name, "an answer's source is the participant")
         return answer
+
+    def _require_ours(self, answer: Envelope) -> None:
+        require(answer.commandid == self.command_id, "an answer to an event carries the command id of the step's first ask")
+        require(answer.subject == self.order_id, "an answer's subject is the order")
 
 
 def require(holds: bool, rule: str) -> None:  # noqa: FBT001 - reads as an assertion
@@ -189,6 +207,45 @@ def _is_too_late(order: Ask) -> None:
     require(order.subject.totals() == before, "a command whose undo came is not executed")
 
 
+def an_event_and_its_command_are_one_ask(subject: Subject) -> None:
+    """Event, then command, whose body may be another → the stored reply; done once. And the event again."""
+    order = subject.order()
+    heard = order.hear()
+    require([answer.type for answer in heard] == [subject.done_on], f"the event is answered by one {subject.done_on}")
+    before = subject.totals()
+    require(_same(heard[0], order.ask()), "the command after the event is answered with the stored reply")
+    require(_same(heard[0], order.ask(attempt=2, data={**subject.data, "other": True})), "whatever its body")
+    require(all(_same(heard[0], answer) for answer in order.hear()), "the event again says nothing else")
+    require(subject.totals() == before, "what the event did is not done again")
+
+
+def an_event_after_its_command_does_nothing(subject: Subject) -> None:
+    """Command, then event → nothing, or the stored reply."""
+    order = subject.order()
+    first = order.ask()
+    before = subject.totals()
+    require(all(_same(first, answer) for answer in order.hear()), "an event whose command came first says nothing else")
+    require(subject.totals() == before, "what the command did is not done again")
+
+
+def an_event_after_its_undo_does_nothing(subject: Subject) -> None:
+    """Undo, then event → nothing, or CommandTooLate; not executed."""
+    order = subject.order()
+    order.undo()
+    before = subject.totals()
+    require(all(answer.type == COMMAND_TOO_LATE for answer in order.hear()), "an event whose undo came is not answered, or as a command")
+    require(subject.totals() == before, "an event whose undo came is not worked off")
+
+
+def what_an_event_did_can_be_undone(subject: Subject) -> None:
+    """Event, then undo → reversed; then CommandTooLate."""
+    order = subject.order()
+    order.hear()
+    after = order.undo()
+    require(after.data.get("reversed", True) is True, "what an event did is reversed")
+    _is_too_late(order)
+
+
 #: For every participant.
 FORWARD_CHECKS: tuple[Callable[[Subject], None], ...] = (
     a_copy_is_answered_with_the_stored_reply,
@@ -202,9 +259,25 @@ UNDO_CHECKS: tuple[Callable[[Subject], None], ...] = (
     an_undo_may_come_first,
     a_refused_command_can_be_undone,
 )
-CHECKS = FORWARD_CHECKS + UNDO_CHECKS
+#: For those that react to an event.
+REACTION_CHECKS: tuple[Callable[[Subject], None], ...] = (
+    an_event_and_its_command_are_one_ask,
+    an_event_after_its_command_does_nothing,
+)
+#: For those that react to an event and can be undone: every watched step is.
+REACTION_UNDO_CHECKS: tuple[Callable[[Subject], None], ...] = (
+    an_event_after_its_undo_does_nothing,
+    what_an_event_did_can_be_undone,
+)
+CHECKS = FORWARD_CHECKS + UNDO_CHECKS + REACTION_CHECKS + REACTION_UNDO_CHECKS
 
 
 def checks(subject: Subject) -> tuple[Callable[[Subject], None], ...]:
     """Those that apply."""
-    return CHECKS if subject.undo is not None else FORWARD_CHECKS
+    undoes, reacts = subject.undo is not None, subject.reacts_to is not None
+    return (
+        FORWARD_CHECKS
+        + (UNDO_CHECKS if undoes else ())
+        + (REACTION_CHECKS if reacts else ())
+        + (REACTION_UNDO_CHECKS if undoes and reacts else ())
+    )

@@ -109,6 +109,23 @@ def test_participant_that_dies_is_asked_again(memory: MemoryWorld) -> None:
         transport.consume(1, 0.0)
 
 
+def test_a_subscription_leaves_nothing_behind(memory: MemoryWorld) -> None:
+    """Broken: events would pile up for participants that are gone, and a deleted queue would take messages that nobody reads."""
+    queue = memory.broker.subscribe(["OrderPlaced", "PaymentTaken"])
+    other = memory.broker.subscribe(["OrderPlaced"])
+    memory.broker.route(memory.topology.events, "orders.OrderPlaced", _event(b"1").wire)
+    memory.broker.route(memory.topology.events, "payment.PaymentTaken", _event(b"2").wire)
+    memory.broker.route(memory.topology.events, "orders.OrderPlaced.again", _event(b"3").wire)
+    depths = memory.broker.depth(queue), memory.broker.depth(other)
+    memory.broker.delete(queue)
+    memory.broker.delete(queue)
+    memory.broker.route(memory.topology.events, "orders.OrderPlaced", _event(b"4").wire)
+
+    assert (depths, memory.broker.depth(other)) == ((2, 1), 2)
+    with pytest.raises(KeyError):
+        memory.broker.depth(queue)
+
+
 def test_consume_gives_up_in_time(memory: MemoryWorld) -> None:
     """Broken: an idle participant could not be stopped, or would see commands beyond the batch it asked for."""
     transport = _transport(memory, "payment")

@@ -1,16 +1,20 @@
-"""Engines on both databases, and the three sample services as subjects of the conformance suite."""
+"""Engines on both databases, and the sample services as subjects of the conformance suite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from participants import inventory, invoice, payment
-from participants.kit.conformance import Subject
+from orchestrator.contract import Envelope, decode
+from participants import bank, inventory, invoice, payment, registry
+from participants.kit.conformance import Subject, Talk
+from participants.kit.conformance_facts import FactSubject
 from participants.kit.database import connect
+from participants.kit.facts import FactRefusedError, fact_message_id
 from participants.kit.participant import Participant
 from tests.participants.support import talk_to
 from tests.support.services import fresh_postgres
@@ -60,14 +64,51 @@ def _payment(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _invoice(engine: sa.Engine, folder: Path) -> Subject:
+def _inventory_watched(engine: sa.Engine, _folder: Path) -> Subject:
+    apples: dict[str, object] = {"lines": [{"sku": "apple", "quantity": 2}]}
     return _subject(
-        invoice.build(engine, mail_dir=folder / "mail"),
+        inventory.build(engine, stock={"none": 0}, choreographed=True),
+        command="UpdateInventory",
+        data=apples,
+        refused_data={"lines": [{"sku": "none", "quantity": 1}]},
+        events=("InventoryUpdated", "InventoryRejected"),
+        undo=("RestoreInventory", "InventoryRestored"),
+        reacts_to=("OrderPlaced", "update_inventory", {**apples, "amount_minor": 5, "currency": "EUR"}),
+    )
+
+
+def _invoice(engine: sa.Engine, folder: Path) -> Subject:
+    order: dict[str, object] = {"customer_email": "a@example.com", "amount_minor": 1999, "currency": "EUR", "lines": []}
+    return _subject(
+        invoice.build(engine, mail_dir=folder / "mail", choreographed=True),
         command="EmailInvoice",
-        data={"customer_email": "a@example.com", "amount_minor": 1999, "currency": "EUR", "lines": []},
-        refused_data={"customer_email": "nobody", "amount_minor": 1999, "currency": "EUR"},
+        data=order,
+        refused_data={**order, "customer_email": "nobody"},
         events=("InvoiceEmailed", "InvoiceRejected"),
+        undo=("CancelInvoice", "InvoiceCancelled"),
+        reacts_to=("InventoryUpdated", "email_invoice", {**order, "reservation_id": "R-1"}),
+    )
+
+
+def _bank(engine: sa.Engine, _folder: Path) -> Subject:
+    return _subject(
+        bank.build(engine),
+        command="PaySeller",
+        data={"price_minor": 100},
+        refused_data={"price_minor": 101},
+        events=("SellerPaid", "PaymentRejected"),
         undo=(None, None),
+    )
+
+
+def _registry(engine: sa.Engine, _folder: Path) -> Subject:
+    return _subject(
+        registry.build(engine),
+        command="RecordDeed",
+        data={"property_id": "house-1"},
+        refused_data={"property_id": "no house"},
+        events=("DeedRecorded", "DeedRejected"),
+        undo=("StrikeDeed", "DeedStruck"),
     )
 
 
@@ -79,10 +120,12 @@ def _subject(
     refused_data: dict[str, object],
     events: tuple[str, str],
     undo: tuple[str | None, str | None],
+    reacts_to: tuple[str, str, dict[str, object]] | None = None,
 ) -> Subject:
+    event, step, event_data = reacts_to or (None, command, {})
     return Subject(
         name=participant.name,
-        talk=talk_to(participant),
+        talk=_talk_after_deposit(participant) if "FundsReceived" in participant.facts else talk_to(participant),
         command=command,
         data=data,
         refused_data=refused_data,
@@ -91,16 +134,66 @@ def _subject(
         undo=undo[0],
         undone_on=undo[1],
         totals=_all_totals(participant),
+        reacts_to=event,
+        step=step,
+        event_data=event_data,
     )
 
 
+def _talk_after_deposit(participant: Participant) -> Talk:
+    """A bank pays out only what it holds: each closing has a deposit of 100 before it is asked."""
+    talk = talk_to(participant)
+
+    def with_deposit(envelope: Envelope) -> list[Envelope]:
+        participant.happened("FundsReceived", envelope.subject, {"amount_minor": 100}, envelope.subject)
+        return talk(envelope)
+
+    return with_deposit
+
+
 def _all_totals(participant: Participant) -> Callable[[], dict[str, int]]:
-    """Without the sums that grow when a SKU is first heard of."""
-    return lambda: {name: value for name, value in participant.totals().items() if name not in {"stock_initial", "stock_available"}}
+    """Without the sums that grow when a SKU is first heard of, or a deposit comes."""
+    beside = {"stock_initial", "stock_available", "deposits", "received_minor", "held_minor"}
+    return lambda: {name: value for name, value in participant.totals().items() if name not in beside}
 
 
-@pytest.fixture(params=[_inventory, _payment, _invoice], ids=["inventory", "payment", "invoice"])
+SUBJECTS = {
+    "inventory": _inventory,
+    "inventory_watched": _inventory_watched,
+    "payment": _payment,
+    "invoice": _invoice,
+    "bank": _bank,
+    "registry": _registry,
+}
+
+
+@pytest.fixture(params=SUBJECTS)
 def subject(request: pytest.FixtureRequest, engine: sa.Engine, tmp_path: Path) -> Subject:
     """Each sample service on each database."""
-    made: Subject = request.param(engine, tmp_path)
-    return made
+    return SUBJECTS[request.param](engine, tmp_path)
+
+
+@pytest.fixture
+def fact_subject(engine: sa.Engine) -> FactSubject:
+    """The one sample service whose fact can be undone, on each database."""
+    participant = bank.build(engine)
+
+    def tell(order_id: str, data: Mapping[str, Any], fact_id: str) -> list[Envelope] | None:
+        try:
+            participant.happened("FundsReceived", order_id, data, fact_id)
+        except FactRefusedError:
+            return None
+        return [decode(event.message.wire) for event in participant.reported()]
+
+    return FactSubject(
+        name="bank",
+        tell=tell,
+        talk=talk_to(participant),
+        message_id=lambda _order_id, fact_id: fact_message_id("bank", "FundsReceived", fact_id),
+        fact="FundsReceived",
+        data={"amount_minor": 100},
+        other_data={"amount_minor": 101},
+        undo="ReturnDeposit",
+        undone_on="DepositReturned",
+        totals=participant.totals,
+    )

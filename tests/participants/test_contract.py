@@ -1,10 +1,10 @@
-"""R20, row by row, for each sample service on both databases."""
+"""R20, row by row, for each sample service on both databases; and what is R20 to reactions and facts."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from orchestrator.contract import Envelope, Wire, decode, encode
 from participants import inventory, invoice, payment
-from participants.kit import conformance
+from participants.kit import conformance, conformance_facts
 from participants.kit.answers import Refusal, Reply
 from participants.kit.conformance import CHECKS, NotConforming, Subject
+from participants.kit.conformance_facts import FactSubject
 from participants.kit.participant import Command, Participant, Tx
 from tests.participants.support import ask, talk_to, undo_of
 
@@ -28,7 +29,27 @@ def test_the_contract(check: Callable[[Subject], None], subject: Subject) -> Non
     if check in conformance.checks(subject):
         check(subject)
     else:
-        assert subject.undo is None
+        assert subject.undo is None or subject.reacts_to is None
+
+
+@pytest.mark.parametrize("check", conformance_facts.CHECKS, ids=lambda check: check.__name__)
+def test_the_contract_of_facts(check: Callable[[FactSubject], None], fact_subject: FactSubject) -> None:
+    """Escrow undoes what came from outside by these rules: broken, a deposit stays in the account, or is returned twice."""
+    check(fact_subject)
+
+
+@pytest.mark.parametrize("check", conformance_facts.CHECKS, ids=lambda check: check.__name__)
+def test_the_suite_finds_a_teller_without_a_memory(check: Callable[[FactSubject], None], fact_subject: FactSubject) -> None:
+    """A conformance suite that passes everything would be worthless."""
+    told: list[Envelope] = []
+
+    def tell(order_id: str, data: Mapping[str, object], fact_id: str) -> list[Envelope]:
+        message_id = fact_subject.message_id(order_id, fact_id)
+        told.append(Envelope(id=message_id, source="bank", type="FundsReceived", subject=order_id, data=data))
+        return told[-1:]
+
+    with pytest.raises(NotConforming):
+        check(replace(fact_subject, tell=tell, totals=lambda: {"told": len(told)}))
 
 
 def test_the_suite_finds_a_participant_without_a_memory() -> None:
@@ -50,6 +71,7 @@ def test_the_suite_finds_a_participant_without_a_memory() -> None:
         undo="Undo",
         undone_on="Done",
         totals=lambda: {"executed": len(executed)},
+        reacts_to="Happened",
     )
     for check in CHECKS:
         with pytest.raises(NotConforming):
