@@ -180,6 +180,7 @@ def print_order(order: Mapping[str, Any], session: Session, output: Format) -> N
     now = session.now()
     waits = [wait for wait in order.get("waiting_on") or [] if isinstance(wait, dict)]
     labels = order.get("labels")
+    parked = [event for event in order.get("parked") or [] if isinstance(event, dict)]
     print_fields(
         {
             "order": order.get("order_id"),
@@ -190,6 +191,7 @@ def print_order(order: Mapping[str, Any], session: Session, output: Format) -> N
             "epoch": order.get("epoch"),
             "cause": order.get("cause"),
             "labels": [f"{name}={value}" for name, value in labels.items()] if isinstance(labels, dict) else None,
+            "kept early": [f"{event.get('event')} of {event.get('source')} (seq {event.get('seq')})" for event in parked],
             "deadline": when(order.get("deadline_at"), now),
             "opened": when(order.get("opened_at"), now),
             "updated": when(order.get("updated_at"), now),

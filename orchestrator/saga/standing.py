@@ -56,7 +56,7 @@ def waiting_on(rulebook: Rulebook, order: Order) -> list[dict[str, Any]]:
     """Everyone the order waits for, the one that holds it up first: `participant, step, for, since, attempts, deadline_at`.
 
     `for` is the event awaited, `attempts` the sendings so far; `deadline_at` None while the order is held. A refused step after the pivot
-    waits for `operator`. A state that waits for events stands for the step, and its participant is who publishes them, else `outside`.
+    waits for `operator`. A state that waits for events stands for the step, and `outside` for who publishes them.
     """
     return [_of_ask(rulebook, order, wait, wait.ask) if wait.ask else _of_state(rulebook, order) for wait in waits(order)]
 
@@ -88,10 +88,8 @@ def _of_state(rulebook: Rulebook, order: Order) -> dict[str, Any]:
     stage = rulebook.by_state[order.state]
     missing = sorted(name for name in stage.awaits if name not in order.joined)
     last = listed(missing, "and" if stage.all_of else "or")
-    sources = {rulebook.events[name].source for name in missing}
-    [source] = sources if len(sources) == 1 else [None]
     return {
-        "participant": source or OUTSIDE,
+        "participant": OUTSIDE,
         "step": stage.name,
         "for": last,
         "since": order.state_entered_at,

@@ -38,6 +38,10 @@ def order_view(rulebook: Rulebook, order: Order, caller: Caller) -> dict[str, An
         "seq": order.seq,
         "epoch": order.epoch,
         "waiting_on": waits,
+        "parked": [
+            {"seq": int(seq), "event": message["type"], "source": message["source"]}
+            for seq, message in sorted(order.parked.items(), key=lambda item: int(item[0]))
+        ],
         "deadline_at": _plain(order.next_due_at),
         "attempts": waits[0]["attempts"] if waits else 0,
         "cause": order.cause,

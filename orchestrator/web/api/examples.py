@@ -33,6 +33,7 @@ ORDER: dict[str, Any] = {
     "seq": 4,
     "epoch": 0,
     "waiting_on": [WAIT],
+    "parked": [],
     "deadline_at": "2026-11-21T02:42:12.250000Z",
     "attempts": 2,
     "cause": None,

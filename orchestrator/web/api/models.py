@@ -99,6 +99,15 @@ class WaitView(BaseModel):
     deadline_at: str | None
 
 
+class ParkedView(BaseModel):
+    """An event that came too early, and waits for the order to come to its state. `seq`: the entry of the history that recorded it."""
+
+    model_config = ConfigDict(extra="forbid")
+    seq: int
+    event: str
+    source: str
+
+
 class OrderView(BaseModel):
     """One order. Times are RFC 3339 UTC."""
 
@@ -111,6 +120,7 @@ class OrderView(BaseModel):
     seq: int
     epoch: int
     waiting_on: list[WaitView]
+    parked: list[ParkedView] = Field(description="Events that came too early, in the order they came.")
     deadline_at: str | None
     attempts: int
     cause: Cause | None = Field(
