@@ -118,3 +118,11 @@ def _fields(value: list[str] | dict[str, str] | None) -> Fields:
     if isinstance(value, dict):
         return {name: Expression(text) for name, text in value.items()}
     return None if value is None else tuple(value)
+
+
+def event_types_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """Every event type that an expanded document names."""
+    asked = [*document["steps"], *document.get("facts", ())]
+    answers = {name for step in asked for name in (step["done_on"], *step["refused_on"])}
+    answers |= {step["undo"]["done_on"] for step in asked if step["undo"]}
+    return frozenset({document["opens_on"], *document["abort_on"], *document.get("events", ())} | answers)

@@ -115,15 +115,20 @@ class Draft:
         self.asks[ask.key] = changed
         return changed
 
-    def arm(self, name: str, after_ms: int, *, participant: str | None = None, command_id: str | None = None) -> None:
-        """Arm or re-arm a deadline. While the order is held it is kept whole (R23), but for the hold itself."""
+    def arm(
+        self, name: str, after_ms: int, *, participant: str | None = None, command_id: str | None = None, due_at: datetime | None = None
+    ) -> None:
+        """Arm or re-arm a deadline. While the order is held it is kept whole (R23), but for the hold itself.
+
+        `due_at`: when exactly, `after_ms` from here; without it the milliseconds say.
+        """
         self.generation += 1
         paused = self.held and name != "hold"
         self.deadlines[name] = Deadline(
             name=name,
             generation=self.generation,
             armed_at=self.now,
-            due_at=None if paused else self.now + timedelta(milliseconds=after_ms),
+            due_at=None if paused else due_at or self.now + timedelta(milliseconds=after_ms),
             remaining_ms=after_ms if paused else None,
             participant=participant,
             command_id=command_id,

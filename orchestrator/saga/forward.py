@@ -73,17 +73,17 @@ def amend(draft: Draft, values: Mapping[str, Expression]) -> None:
 
 def arm_state_deadline(draft: Draft, stage: Stage, deadline: StateDeadline) -> None:
     """Arm a state's own deadline; one that lies in the past is due at once. Raises: ExpressionError."""
+    name = f"state:{stage.name}"
     if deadline.at is None:
         assert deadline.after_ms is not None
-        after_ms = deadline.after_ms
-    else:
-        at = deadline.at.value(draft.names())
-        try:
-            due_at = parse_time(at)
-        except (MalformedMessage, TypeError, ValueError, AttributeError):
-            raise ExpressionError(f"{deadline.at.text}: {at!r} is no time such as 2026-01-31T12:00:00Z") from None
-        after_ms = max(0, (due_at - draft.now) // timedelta(milliseconds=1))
-    draft.arm(f"state:{stage.name}", after_ms)
+        draft.arm(name, deadline.after_ms)
+        return
+    at = deadline.at.value(draft.names())
+    try:
+        due_at = max(parse_time(at), draft.now)
+    except (MalformedMessage, TypeError, ValueError, AttributeError):
+        raise ExpressionError(f"{deadline.at.text}: {at!r} is no time such as 2026-01-31T12:00:00Z") from None
+    draft.arm(name, -(-(due_at - draft.now) // timedelta(milliseconds=1)), due_at=due_at)
 
 
 def _walk(draft: Draft, place: Place, cause: Cause) -> None:

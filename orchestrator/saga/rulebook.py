@@ -13,7 +13,7 @@ from typing import Any
 from transitions import Machine, MachineError
 
 from orchestrator.contract import COMMAND_TOO_LATE
-from orchestrator.saga.compile import events_of, stages_of
+from orchestrator.saga.compile import event_types_of, events_of, stages_of
 from orchestrator.saga.policies import Cell, Policy, policies_of
 from orchestrator.saga.rules import Ending, Stage, StepRule
 from orchestrator.saga.way import Place, Way, exits
@@ -83,7 +83,7 @@ class Rulebook:
             | {step.undo.done_on for step in self.by_name.values() if step.undo}
             | {COMMAND_TOO_LATE}
         )
-        self.event_types = self.answers | self.abort_on | self.events.keys() | {self.opens_on}
+        self.event_types = event_types_of(document) | {COMMAND_TOO_LATE}
         self.participants = frozenset(step.participant for step in self.by_name.values()) | {
             notice.participant for stage in self.stages for notice in stage.notices
         }

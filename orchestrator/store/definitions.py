@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.contract import canonical
 from orchestrator.errors import SettingsError
+from orchestrator.saga.compile import event_types_of
 from orchestrator.store.dialect import of, reading, writing
 from orchestrator.store.tables import definitions
-
-#: Where an expanded document names event types, at any depth: as a text, a list of texts, or the keys of a mapping.
-_NAMING_KEYS = frozenset({"opens_on", "abort_on", "done_on", "refused_on", "on", "all_of"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +92,7 @@ def known_types(engine: sa.Engine) -> frozenset[str]:
     """Every event type that a registered definition names."""
     with reading(engine) as connection:
         documents = connection.scalars(sa.select(definitions.c.expanded)).all()
-    return frozenset(name for document in documents for name in _event_types(canonical.load(document)))
+    return frozenset(name for document in documents for name in event_types_of(canonical.load(document)))
 
 
 def _check_openers(registrations: Sequence[Registration]) -> None:
@@ -142,14 +139,3 @@ def _mark_openers(connection: sa.Connection, registrations: Sequence[Registratio
     # The old marks go first: the index allows one for an event type.
     connection.execute(sa.update(definitions).where(named, d.is_opener, ~marked).values(is_opener=False))
     connection.execute(sa.update(definitions).where(marked, ~d.is_opener).values(is_opener=True))
-
-
-def _event_types(document: Any) -> Iterator[str]:
-    if isinstance(document, list):
-        for item in document:
-            yield from _event_types(item)
-    elif isinstance(document, dict):
-        for key, value in document.items():
-            if key in _NAMING_KEYS:
-                yield from [value] if isinstance(value, str) else (name for name in value or () if isinstance(name, str))
-            yield from _event_types(value)

@@ -201,6 +201,10 @@ class Installation:
         """Tell a real participant what to do wrong from now on; nothing: to work."""
         httpx.put(f"{self._doors[participant]}/faults", json=faults).raise_for_status()
 
+    def door(self, participant: str) -> str:
+        """The address of a real participant."""
+        return self._doors[participant]
+
     def totals(self, participant: str) -> Mapping[str, int]:
         """What a real participant's own tables add up to."""
         found: dict[str, int] = httpx.get(f"{self._doors[participant]}/totals").raise_for_status().json()
