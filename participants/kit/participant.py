@@ -200,6 +200,8 @@ class Participant(Handlers):
         told = tx.rows(self.ledger.facts).get(fact.message_id)
         if told is None:
             tx.rows(self.ledger.facts).add(message_id=fact.message_id, digest=fact.digest)
+            # Written at once: whoever tells the same fact meanwhile waits here, and then collides, before a handler meets the other's rows.
+            tx.flush()
             message: Published | None = self._rules.fact(tx, fact)
         elif told["digest"] == fact.digest:
             message = self._rules.fact_again(tx, fact)

@@ -7,12 +7,15 @@ from typing import Any
 
 from orchestrator.contract import event_key
 
+#: Said, for a virtual host may have another default.
+_CLASSIC = {"x-queue-type": "classic"}
+
 
 class Subscription:
     """A queue named by the broker: it takes what is published from now on, and vanishes with the connection. Used in the IO thread only.
 
     It is made on a channel of its own: a broker that refuses closes that channel, and commands go on being consumed on theirs. It is
-    exclusive and not durable, and classic by that: both RabbitMQ 3.10 and 4.x take it.
+    exclusive, auto-delete and not durable: both RabbitMQ 3.10 and 4.x take that of a classic queue, and of no other.
     """
 
     def __init__(self, exchange: str, event_types: Collection[str]) -> None:
@@ -47,4 +50,4 @@ class Subscription:
             channel.queue_purge(queue, callback=lambda _frame: bind(queue, self._event_types))
 
         channel.add_on_close_callback(on_closed)
-        channel.queue_declare("", exclusive=True, auto_delete=True, callback=declared)
+        channel.queue_declare("", exclusive=True, auto_delete=True, arguments=_CLASSIC, callback=declared)
