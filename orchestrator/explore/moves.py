@@ -217,10 +217,12 @@ class Moves:
         """
         wait, first = waits_of(name), self.orders.met[number]
         tried = (standing(first, wait.partition(":")[2]), wait, with_acts)
-        others = [] if tried in self._steady else self._all_but(first, wait, with_acts=with_acts)
-        passed, phase = self._passing(number, name, others)
+        if tried in self._steady:
+            return self._passes(number, name)
+        passed, phase = self._passing(number, name, self._all_but(first, wait, with_acts=with_acts))
         if phase is None:
             self._steady.add(tried)
+            self._passed[number, name] = passed
         return passed
 
     def _passing(self, number: int, name: str, others: Sequence[Move]) -> tuple[list[Outcome], tuple[Any, ...] | None]:

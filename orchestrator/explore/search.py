@@ -20,8 +20,9 @@ from itertools import product
 from orchestrator.explore.inputs import Move
 from orchestrator.explore.moves import Moves
 from orchestrator.explore.promises import Ending, broken_by_ending, ending, is_over
+from orchestrator.explore.rows import VOUCHED
 from orchestrator.explore.story import told_whole
-from orchestrator.explore.world import UNHEARD, Bound, World
+from orchestrator.explore.world import Bound, World, is_confirmed_in_between, knowledge_covers
 from orchestrator.saga.definition import Definition
 
 
@@ -157,8 +158,10 @@ class _Search:
         return number
 
     def _is_covered(self, token: tuple[int, int], by: tuple[int, int]) -> bool:
-        is_known_alike = by[0] == token[0] or (by[0] == UNHEARD and token[0] > 0)
-        return is_known_alike and self._moves.beliefs.covers(by[1], token[1])
+        if not knowledge_covers(by[0], token[0]) or not self._moves.beliefs.covers(by[1], token[1]):
+            return False
+        # Where an operator confirmed, no confirmation can come to the same: that would say that the participant did it.
+        return not (is_confirmed_in_between(by[0], token[0]) and self._moves.beliefs.seen(token[1]) & VOUCHED)
 
     def _broken_by_ending(self, world: World) -> tuple[str, dict[int, int]] | None:
         if world.order not in self._endings:

@@ -24,7 +24,13 @@ are alike but for what is known of asks whose undo was begun, or that were left 
 the other knows one. For the undo is on its way, or closed, whatever the answer: it is decided by the participant's row and not by what is
 known of it, its body is fixed by the first sending (R6), and the order goes on by the confirmation alone. What the answer decides is only
 what the next one to the same ask does; the world that has not heard any can still hear them all. An asking of the pivot counts as it is:
-whether it was refused decides if there is a way back (R12). Their replies count no more than they do: what they fill are bodies.
+whether it was refused decides if there is a way back (R12). Their replies count no more than they do: what they fill are bodies. And of
+an order on the way back the state says only which undo was sent last: every such state can go where each of them can.
+
+In an order that was forced and has not come to its end, undos of earlier epochs go on beside it, and there a world in which such an undo
+is open covers the one in which it was confirmed. For neither the way forward nor the way back of the epoch looks at it, but where the order
+comes to its end, or has nothing else left to undo: there the one waits, and the confirmation that can come at any time brings it to
+where the other is. What an operator confirmed is not covered by what no operator did: no participant needs to agree to it.
 """
 
 from __future__ import annotations
@@ -49,12 +55,15 @@ _LEDGERS = {"asks", "deadlines", "replies"}
 _MAPS = [field.name for field in fields(Order) if str(field.type).startswith("Mapping") and field.name not in _LEDGERS | _LEFT_OUT]
 _ASK_LEFT_OUT = {"command_id", "since", "body_seq", "undo_body_seq"}
 _RETRY = {"attempts", "attempts_base", "undo_attempts", "undo_attempts_base", "undo", "alarm"}
-_order_values = attrgetter(*(field.name for field in fields(Order) if field.name not in {*_LEFT_OUT, *_LEDGERS, *_MAPS}))
+_order_values = attrgetter(*(field.name for field in fields(Order) if field.name not in {*_LEFT_OUT, *_LEDGERS, *_MAPS, "state"}))
 _ask_values = attrgetter(*(field.name for field in fields(Ask) if field.name not in {*_ASK_LEFT_OUT, *_RETRY, "forward"}))
-#: Escrow knows no answer.
-UNHEARD = 1
 #: What is known of an ask whose undo was begun, or that was left standing; 0: what is known of it makes a difference.
-_KNOWN = {"unknown": UNHEARD, "done": 2, "refused": 3}
+_KNOWN = {"unknown": 1, "done": 2, "refused": 3}
+_UNHEARD = 1
+_ANSWER = 3
+#: Of an ask of an earlier epoch, whether its undo is open or confirmed is told beside that.
+OPEN = 4
+_CONFIRMED = 8
 #: An expression that compiles, and has no value for any order.
 _FAILS = "order.there_is_no_such_field == 1"
 #: Deadlines that follow each other in one wait.
@@ -183,16 +192,18 @@ def _texts(value: Any, picks: Iterator[int]) -> dict[str, bool]:
 
 def shape(order: Order, *, pivots: frozenset[str] = frozenset()) -> tuple[Any, ...]:
     """All of an order that makes a difference; how far a retry is makes none. `pivots`: steps of which every answer counts."""
-    return (*_plain_shape(order, pivots), knowledge(order, pivots), canonical.encode(order.replies))
+    return (*_plain_shape(order, pivots), knowledge(order, pivots), order.state, canonical.encode(order.replies))
 
 
 def _plain_shape(order: Order, pivots: frozenset[str]) -> tuple[Any, ...]:
     """The shape, but for what is known of asks whose undo was begun."""
     behind = {ask.step for ask in order.asks.values() if _is_behind(ask, pivots)}
+    past = {f"undo:{ask.key}" for ask in order.asks.values() if _is_past(order, ask, pivots)}
     return (
         _order_values(order),
-        tuple([_ask_shape(ask, pivots) for ask in order.asks.values()]),
-        _waits(order),
+        None if order.direction == "undoing" else order.state,
+        tuple([_ask_shape(order, ask, pivots) for ask in order.asks.values()]),
+        tuple([wait for wait in _waits(order) if wait[0] not in past]) if past else _waits(order),
         canonical.encode({step: reply for step, reply in order.replies.items() if step not in behind}) if order.replies else b"",
         canonical.encode([dict(getattr(order, name)) for name in _MAPS]),
     )
@@ -200,7 +211,8 @@ def _plain_shape(order: Order, pivots: frozenset[str]) -> tuple[Any, ...]:
 
 def standing(order: Order, key: str) -> tuple[Any, ...]:
     """How an order stands and what it waits for, with one ask as it is and none of the others."""
-    return _order_values(order), _waits(order), _ask_shape(order.asks[key], frozenset())
+    ask = order.asks[key]
+    return _order_values(order), order.state, _waits(order), _ask_shape(order, ask, frozenset({ask.step}))
 
 
 def _waits(order: Order) -> tuple[tuple[str, bool], ...]:
@@ -210,11 +222,34 @@ def _waits(order: Order) -> tuple[tuple[str, bool], ...]:
 
 def knowledge(order: Order, pivots: frozenset[str]) -> bytes:
     """What is known of each ask whose undo was begun, or that was left standing; 0 for others, of which it makes a difference."""
-    return bytes([_KNOWN[ask.forward] if _is_behind(ask, pivots) else 0 for ask in order.asks.values()])
+    return bytes([_known(order, ask, pivots) if _is_behind(ask, pivots) else 0 for ask in order.asks.values()])
+
+
+def knowledge_covers(known: int, other: int) -> bool:
+    """Whether all that can come of an ask of which the other is known can come of one of which this is (`knowledge`)."""
+    if not known or not other:
+        return known == other
+    answer, undo = known & _ANSWER, known & ~_ANSWER
+    return answer in {_UNHEARD, other & _ANSWER} and (undo == other & ~_ANSWER or is_confirmed_in_between(known, other))
+
+
+def is_confirmed_in_between(known: int, other: int) -> bool:
+    """Whether the undo is open in the one and confirmed in the other."""
+    return bool(known & OPEN and other & _CONFIRMED)
+
+
+def _known(order: Order, ask: Ask, pivots: frozenset[str]) -> int:
+    undo = (OPEN if ask.undo_is_open else _CONFIRMED) if _is_past(order, ask, pivots) else 0
+    return _KNOWN[ask.forward] + undo
 
 
 def _is_behind(ask: Ask, pivots: frozenset[str]) -> bool:
     return ask.undo != "none" and ask.forward in _KNOWN and ask.step not in pivots
+
+
+def _is_past(order: Order, ask: Ask, pivots: frozenset[str]) -> bool:
+    """Whether an undo goes on beside an order that was forced, and that has not come to its end."""
+    return ask.epoch < order.epoch and order.direction != "ended" and ask.undo != "skipped" and _is_behind(ask, pivots)
 
 
 def retry_phase(order: Order, attempts: int) -> tuple[Any, ...]:
@@ -239,11 +274,11 @@ def waits_of(deadline: str) -> str:
     return _WAITS.get(what, what) + colon + key
 
 
-def _ask_shape(ask: Ask, pivots: frozenset[str]) -> tuple[Any, ...]:
+def _ask_shape(order: Order, ask: Ask, pivots: frozenset[str]) -> tuple[Any, ...]:
     return (
         _ask_values(ask),
         None if _is_behind(ask, pivots) else ask.forward,
-        "asked" if ask.undo_is_open else ask.undo,
+        None if _is_past(order, ask, pivots) else "asked" if ask.undo_is_open else ask.undo,
         ask.alarm and ask.forward != "asked",
         ask.attempts > 0,
         ask.undo_attempts > 0,
