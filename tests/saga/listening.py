@@ -11,7 +11,8 @@ HOUSE_TEXT = (DEFINITIONS / "house_closing.yaml").read_text()
 HOUSE_RULES = compiled(HOUSE_TEXT)
 HOUSE_DATA = {"closing_id": "o1", "property_id": "p1", "price_minor": 500, "funds_due_at": "2026-12-01T12:00:00Z"}
 
-WATCHED_TEXT = (DEFINITIONS / "order_watched.yaml").read_text()
+ORDER_WATCHED_TEXT = (DEFINITIONS / "order_watched.yaml").read_text()
+ORDER_WATCHED_RULES = compiled(ORDER_WATCHED_TEXT)
 
 #: Watched by itself, beside a step that is asked, at the pivot and after it; with a guard, a change of the data and a limit of its own.
 WATCHED_RULES = compiled("""
