@@ -19,11 +19,14 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology
 from orchestrator.contract.envelope import BODY_BYTES_MAX
 from orchestrator.metrics import Levels, Metrics
+from orchestrator.saga.check import check
 from orchestrator.saga.decision import Verdict
+from orchestrator.saga.definition import read
 from orchestrator.saga.document import Document
 from orchestrator.saga.expand import expand
 from orchestrator.saga.language import Retry
 from orchestrator.saga.order import CAUSES, Status
+from orchestrator.saga.policies import CELLS
 from orchestrator.web import params
 from orchestrator.web.api.acts import ACTS
 from orchestrator.web.app import ROUTERS
@@ -106,7 +109,7 @@ def test_the_reasons_of_the_quarantine_are_all_told() -> None:
     """If it failed, an operator would look at a quarantined message and not know what its reason means."""
     told = {row[0] for row in rows(page("api"), "reason | means")}
     raised = set(re.findall(r'quarantine[(=]"([a-z_]+)"|^ +code = "([a-z_]+)"|"(parked_expired|internal_error)"', SOURCES, re.MULTILINE))
-    assert told == {name for names in raised for name in names if name}
+    assert told == {name for names in raised for name in names if name} | {*CELLS}
 
 
 def test_the_settings_are_those_of_the_code() -> None:
@@ -161,6 +164,18 @@ def test_the_defaults_by_place_are_those_of_the_code() -> None:
     assert "Default: 2." in told["factor"]
     assert "Default before the pivot: 60s. Elsewhere: 5m." in told["max"]
     assert "Default elsewhere: 5." in told["stuck_after"]
+
+
+def test_the_examples_of_the_language_are_right() -> None:
+    """If it failed, the first graph of states, or the first watched step, that an author copies would be refused."""
+    head = "definition: d\nversion: 1\nopens_on: Opened\nkey: order_id\npatience: 60d\n"
+    [states] = re.findall(r"^```yaml\n(states:.*?)```", page("states"), re.DOTALL | re.MULTILINE)
+    assert check(read(head + states, "states.md")) == []
+    watched, answer, policies = re.findall(r"^```yaml\n(.*?)```", page("definitions"), re.DOTALL | re.MULTILINE)
+    watched = watched.replace("step: update_inventory", "step: update_inventory\n    state: updating_inventory")
+    pay = "  - step: pay\n    ask: payment\n    command: Pay\n    deadline: 30s\n    retry: {attempts: 5}\n    harmless: true\n"
+    mail = "  - {step: mail, ask: invoice, command: Mail, done_on: InvoiceEmailed, deadline: 1m, pivot: true}\n"
+    assert check(read(f"{head}{policies}steps:\n{watched}{pay}{answer}{mail}", "definitions.md")) == []
 
 
 @pytest.mark.parametrize("name", ["guarantees", "explanation/semantics"])

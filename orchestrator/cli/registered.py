@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,42 +140,54 @@ def _find(queries: Queries, name: str, version: int | None) -> Registered:
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    """YAML in the order of the language: the stored form is sorted by name."""
+    """YAML in the order of the language, the state that orders begin in first: the stored form is sorted by name."""
     import yaml
 
-    return yaml.safe_dump(_ordered(document, _ranks()), sort_keys=False, allow_unicode=True, width=120)
+    ordered = _ordered(document, _models())
+    if document.get("begins_in") in (states := ordered.get("states") or {}):
+        ordered["states"] = {document["begins_in"]: states[document["begins_in"]], **states}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _ranks() -> dict[str, int]:
+def _models() -> list[tuple[list[str], set[str]]]:
+    """The words of each kind of map, in their order, and those that it always has. What fits an earlier one is no later one."""
     from orchestrator.saga import document, language, state_language
 
     models = (
         document.Document,
         document.Policy,
-        state_language.WaitingState,
-        state_language.Event,
-        state_language.StateDeadline,
-        state_language.Notice,
         language.Step,
-        state_language.AskingState,
-        state_language.EndState,
         language.Parallel,
         language.Choose,
         language.Case,
         language.Repeat,
-        language.Undo,
+        state_language.EndState,
+        state_language.AskingState,
+        state_language.StateDeadline,
+        state_language.Notice,
+        state_language.EventUndo,
+        state_language.Event,
+        state_language.WaitingState,
         language.Retry,
     )
-    words = [field.alias or name for model in models for name, field in model.model_fields.items()]
-    return {word: rank for rank, word in reversed(list(enumerate(words)))}
+    return [
+        (
+            [field.alias or name for name, field in model.model_fields.items()],
+            {field.alias or name for name, field in model.model_fields.items() if field.is_required()},
+        )
+        for model in models
+    ]
 
 
-def _ordered(value: Any, ranks: Mapping[str, int]) -> Any:
+def _ordered(value: Any, models: Sequence[tuple[list[str], set[str]]]) -> Any:
     if isinstance(value, list):
-        return [_ordered(item, ranks) for item in value]
+        return [_ordered(item, models) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: _ordered(value[key], ranks) for key in sorted(value, key=lambda key: (ranks.get(key, len(ranks)), key))}
+    known = list(dict.fromkeys(word for words, _ in models for word in words if word in value))
+    fallback = [*known, *sorted(value.keys() - {*known})]
+    words = next((words for words, needed in models if needed <= value.keys() <= {*words}), fallback)
+    return {word: _ordered(value[word], models) for word in words if word in value}
 
 
 @contextmanager

@@ -65,6 +65,12 @@ def _of_line(rulebook: Rulebook) -> Bounds:
     whole_ms = {stage.index: answered_ms(stage) if stage.index in final else stay_ms(stage) for stage in rulebook.stages}
     # What others bring about is undone though the order never came to it (R11).
     undone_ms = {stage.index: back_ms for stage in rulebook.stages if (back_ms := undo_ms(stage, watched=stage.index in final)) is not None}
+    # A pivot that is refused did not happen: what it was asked for is over, and all else is undone (R12).
+    refused = {stage.index for stage in rulebook.pivots if stage.steps[0].refused_on}
+    refused_ms = line.longest(
+        {index: whole_ms[index] if index in refused else ms for index, ms in before_ms.items()},
+        {index: ms for index, ms in undone_ms.items() if index not in refused},
+    )
     decided_ms = int(line.longest(before_ms, {}).whole)
     completed_ms = None if rulebook.pivots else decided_ms
     at_once_ms = int(line.longest(whole_ms, {}).whole)
@@ -78,7 +84,7 @@ def _of_line(rulebook: Rulebook) -> Bounds:
         compensated_at_once_ms=int(back.whole) if has_undo else None,
         ends=(
             EndBound(end="completed", outcome="completed", longest_ms=completed_ms, at_once_ms=at_once_ms),
-            _compensated(None if has_undo else decided_ms, int(back.whole)),
+            _compensated(None if has_undo or refused else decided_ms, int(max(back.whole, refused_ms.whole))),
         ),
     )
 
@@ -91,8 +97,9 @@ def _of_states(rulebook: Rulebook) -> Bounds:
         longest_ms, at_once_ms = map(_maybe, times.end_ms(rulebook.by_stage[end]))
         ends.append(EndBound(end=end, outcome=ending.outcome, longest_ms=longest_ms, at_once_ms=at_once_ms))
     decided_ms = times.decided_ms()
-    has_undo = undone_ms is not None
-    back_ms = decided_ms if undone_ms is None else undone_ms
+    refused_ms = times.refused_ms()
+    back_ms = max(decided_ms if undone_ms is None else undone_ms, refused_ms)
+    longest_ms = decided_ms if undone_ms is None and refused_ms == -inf else None
     completed = [bound for bound in ends if bound.outcome == "completed"]
     return Bounds(
         decided_ms=decided_ms,
@@ -100,11 +107,11 @@ def _of_states(rulebook: Rulebook) -> Bounds:
         completed_at_once_ms=_last([bound.at_once_ms for bound in completed]),
         last_undo_sent_ms=sent_ms,
         compensated_at_once_ms=undone_ms,
-        ends=(*ends, _compensated(None if has_undo else decided_ms, back_ms)),
+        ends=(*ends, _compensated(longest_ms, _maybe(back_ms))),
     )
 
 
-def _compensated(longest_ms: int | None, at_once_ms: int) -> EndBound:
+def _compensated(longest_ms: int | None, at_once_ms: int | None) -> EndBound:
     return EndBound(end="compensated", outcome="compensated", longest_ms=longest_ms, at_once_ms=at_once_ms)
 
 

@@ -56,6 +56,22 @@ class StateTimes:
                 sent_ms = max(sent_ms, left_ms + sum(undos_ms) - min(undos_ms))
         return (None, None) if whole_ms == -inf else (int(sent_ms), int(whole_ms))
 
+    def refused_ms(self) -> float:
+        """Until all is undone for an order whose pivot was refused, when each undo is confirmed at once; -inf where none can be."""
+        longest_ms = -inf
+        by_name = self._rulebook.by_name
+        for stage in self._rulebook.pivots:
+            if stage.on_refused is None and stage.steps[0].refused_on and stage.index in self._early_ms:
+                others = [name for name in by_name if name != stage.steps[0].name]
+                left_ms = self._capped(self._early_ms[stage.index]) + answered_ms(stage)
+                longest_ms = max(longest_ms, left_ms + sum(self._undos_ms(stage, others)))
+        for index, entered_ms in self._late_ms.items():
+            stage = self._rulebook.stages[index]
+            if stage.ending is None and not self._rulebook.is_stage_past_pivot(stage):
+                left_ms = entered_ms + (0 if index in self._ahead[index] else self._stays_ms[index])
+                longest_ms = max(longest_ms, left_ms + sum(self._undos_ms(stage, by_name)))
+        return longest_ms
+
     def end_ms(self, stage: Stage) -> tuple[float, float]:
         """Until this end is taken: in any case, and when the pivot, what follows it and undos answer their first sending."""
         assert stage.ending is not None

@@ -62,7 +62,7 @@ def registration(definition: Definition, *, is_opener: bool) -> Registration:
 
 @pytest.fixture
 def registered(escrow_with: Callable[[Settings], Escrow], tmp_path: Path) -> Escrow:
-    """A command line with a database that knows two versions of the order definition, and one of another."""
+    """A command line with a database that knows two versions of the order definition, and others."""
     url = f"sqlite:///{tmp_path}/escrow.db"
     escrow = escrow_with(Settings(database_url=url))
     assert escrow("db", "upgrade").exit_code == 0
@@ -70,6 +70,7 @@ def registered(escrow_with: Callable[[Settings], Escrow], tmp_path: Path) -> Esc
     store = SqlStore(engine, shard=0)
     store.register([registration(read(SLOWER, "slower.yaml"), is_opener=False), registration(shipped_definition("order"), is_opener=True)])
     store.register([registration(read(BRANCHED, "loan.yaml"), is_opener=True)])
+    store.register([registration(shipped_definition("house_closing"), is_opener=True)])
     engine.dispose()
     return escrow
 
@@ -97,6 +98,7 @@ def test_list_shows_every_version_and_who_opens(registered: Escrow) -> None:
     listed = json.loads(registered("definition", "list", "-o", "json").stdout)
     models.DefinitionsPage.model_validate(listed)
     assert [(item["name"], item["version"], item["is_opener"], item["open_orders"]) for item in listed["items"]] == [
+        ("house_closing", 1, True, 0),
         ("loan", 3, True, 0),
         ("order", 1, True, 0),
         ("order", 2, False, 0),
@@ -105,7 +107,7 @@ def test_list_shows_every_version_and_who_opens(registered: Escrow) -> None:
     assert re.search(r"^order +1 +OrderPlaced +yes +0 +[0-9a-f]{12} +2026-11-21T12:00:00Z$", table, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["order", "loan"])
+@pytest.mark.parametrize("name", ["order", "loan", "house_closing"])
 def test_show_is_a_definition_file_again(registered: Escrow, name: str) -> None:
     """If it failed, what is registered could not be edited into the next version."""
     shown = registered("definition", "show", name)
@@ -115,6 +117,14 @@ def test_show_is_a_definition_file_again(registered: Escrow, name: str) -> None:
     assert (again.name, again.version, again.fingerprint) == (name, kept["version"], kept["fingerprint"])
     assert hashlib.sha256(canonical.encode(again.raw)).hexdigest() == kept["fingerprint"]
     assert shown.stdout.startswith(f"definition: {name}\nversion: {kept['version']}\nopens_on: ")
+
+
+def test_a_graph_is_shown_from_where_orders_begin(registered: Escrow) -> None:
+    """If it failed, its states would stand in an order that nobody reads them in."""
+    shown = registered("definition", "show", "house_closing").stdout
+    assert re.search(r"^states:\n  awaiting_signatures:\n", shown, re.MULTILINE)
+    assert "    deadline:\n      after: 14d\n      then: closing_unfinished\n" in shown
+    assert "    ask: bank\n    command: PaySeller\n    with:\n" in shown
 
 
 def test_show_has_versions_and_defaults(registered: Escrow) -> None:

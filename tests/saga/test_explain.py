@@ -223,6 +223,9 @@ def test_each_end_of_a_graph_has_its_longest_time() -> None:
         "closing_unfinished": ("failed", None, 61 * day + hour),
         "compensated": ("compensated", None, 60 * day + hour),
     }
+    refused = {bound.end: bound.at_once_ms for bound in bounds(WATCHED_RULES).ends}
+    # The pivot is reached after 185 s, asked for 60 s later, and refused 60 s after that; then the stock is put back in 30 s.
+    assert refused["compensated"] == 185_000 + 2 * 60_000 + 30_000
     short = compiled(QUIZ_TEXT)
     times = bounds(short)
     found = {bound.end: (bound.outcome, bound.longest_ms, bound.at_once_ms) for bound in times.ends}
