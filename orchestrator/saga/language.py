@@ -168,7 +168,7 @@ class Asking(Model):
         default=None, description="For all of its attempts; then it is given up as silent. Default: as long as its attempts take."
     )
     undo: Undo | None = Field(default=None, description="How it is undone. Every step before the pivot has one, or is `harmless`.")
-    pivot: StrictBool = Field(default=False, description="The point of no return; at most one.")
+    pivot: StrictBool = Field(default=False, description="The point of no return; at most one on each way.")
     harmless: StrictBool = Field(default=False, description="It may be left standing, so it needs no undo.")
 
 
@@ -220,8 +220,8 @@ class Case(Model):
 class Choose(Model):
     """One of several ways, by the order's data and what steps answered.
 
-    It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. A choice holds no pivot, and a
-    step after it may use the reply only of steps that are on every way.
+    It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. Either each of its
+    ways holds a pivot, or none does; a step after it may use the reply only of steps that are on every way.
     """
 
     choose: Name = Field(description="The choice's name.")
