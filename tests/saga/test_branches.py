@@ -163,3 +163,48 @@ def test_what_cannot_work_is_found_with_its_place(fault: str) -> None:
     found = [f"{each.path}: {each.message}" for each in refused.value.findings]
     assert any(finding in each for each in found), found
     assert all("(" not in each.path for each in refused.value.findings)
+
+
+TWO_PIVOTS = compiled("""
+definition: two
+version: 1
+opens_on: Opened
+key: order_id
+patience: 1m
+steps:
+  - {step: hold, ask: p, command: Hold, done_on: Held, deadline: 1s, undo: {command: LetGo, done_on: LetGone, deadline: 1s}}
+  - choose: how
+    cases:
+      - when: order.amount_minor > 100
+        steps: [{step: wire, ask: bank, command: Wire, done_on: Wired, refused_on: NotWired, deadline: 1s, pivot: true}]
+    otherwise:
+      - {step: cash, ask: till, command: Cash, done_on: Cashed, deadline: 1s, pivot: true}
+      - {step: count, ask: till, command: Count, done_on: Counted, deadline: 1s}
+  - {step: thank, ask: post, command: Thank, done_on: Thanked, deadline: 1s}
+""")
+
+
+@pytest.mark.parametrize(("amount_minor", "way"), [(101, ["wire", "thank"]), (100, ["cash", "count", "thank"])])
+def test_each_way_has_its_own_pivot_and_none_is_passed_twice(amount_minor: int, way: list[str]) -> None:
+    """Else a way of a choice has no point of no return, or what follows can be undone (R12)."""
+    told = Story(TWO_PIVOTS, data={**DATA, "amount_minor": amount_minor})
+    told.place()
+    assert not told.order.pivot_passed
+    told.answer("hold")
+    for step in way:
+        assert (told.order.state, told.order.pivot_passed) == (step, True)
+        assert told.act("abort").problem == "conflict"
+        told.answer(step)
+    assert told.order.status == "completed"
+
+
+def test_a_refused_pivot_of_one_way_opens_the_way_back_and_the_other_way() -> None:
+    """Else an order whose pivot did not happen cannot be undone, or moved to where it could (R12, R22)."""
+    told = Story(TWO_PIVOTS)
+    told.place()
+    told.answer("hold")
+    told.answer("wire", "refused")
+    assert (told.order.direction, told.sent[-1]) == ("undoing", "LetGo")
+    assert told.act("force", to="cash").problem == "conflict"
+    told.answer("hold", undo=True)
+    assert told.order.status == "compensated"
