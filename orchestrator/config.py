@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         default=30, ge=0, le=600, description="After an outage deadlines wait this long at most for the queued replies to be read."
     )
     parked_expiry_h: int = Field(default=24, ge=1, le=24 * 90, description="How long an event that came too early waits before quarantine.")
+    backup_dir: Path | None = Field(
+        default=None, examples=["/var/backups/escrow"], description="Where the workers write backups, in turns; without it they write none."
+    )
+    backup_every_h: int = Field(default=24, ge=1, le=24 * 31, description="How often a backup is written.")
+    backup_keep: int = Field(default=7, ge=1, le=1_000, description="Backups that are kept; older ones are deleted.")
     require_user_id: bool = Field(
         default=False, description="Accept a participant's events only from the broker user of the same name (true or false)."
     )

@@ -46,6 +46,10 @@ class Metronome:
         self._scheduler.add_job(self._beat, "interval", seconds=self._interval_s, id="tick", next_run_time=self._now())
         self._scheduler.start()
 
+    def also(self, job: Callable[[], None], *, interval_s: float) -> None:
+        """Run a job of its own beside the ticks, in a thread of the scheduler: at most one at a time. Call it before `start`."""
+        self._scheduler.add_job(job, "interval", seconds=interval_s, next_run_time=self._now())
+
     def stop(self) -> None:
         """Tick no more. Idempotent."""
         if self._scheduler.running:

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from orchestrator import logs
 from orchestrator.app import restore
+from orchestrator.app.backups import ASK_EVERY_S, Backups
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line
 from orchestrator.app.ports import Bus
@@ -35,7 +36,7 @@ from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.check import check
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.store import audit, idempotency, schema
+from orchestrator.store import audit, backup, idempotency, schema
 from orchestrator.store import verify as kept
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
@@ -278,8 +279,22 @@ def make_process(
     )
     metronome = Metronome(line.tick, interval_s=settings.tick_ms / 1000, monotonic=monotonic, now=now)
     ticks.append(metronome)
+    if settings.backup_dir is not None and consume:
+        backups = Backups(
+            store,
+            every=timedelta(hours=settings.backup_every_h),
+            write=partial(_write_backup, engine, settings.backup_dir, settings.backup_keep),
+            failed=metrics.alerts.labels(name="backup_failed").inc,
+        )
+        metronome.also(backups.ask, interval_s=ASK_EVERY_S)
     services = _services(line, registry, queries, store, engine, metrics, consume=consume)
     return Process(line=line, metronome=metronome, services=services, metrics=metrics, engine=engine, role=role)
+
+
+def _write_backup(engine: Engine, directory: Path, keep: int, at: datetime) -> str:
+    name = backup.create(engine, directory, backup.name_at(at)).name
+    backup.prune(directory, keep)
+    return name
 
 
 def stop_on_signals() -> threading.Event:

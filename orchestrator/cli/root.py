@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import db, definition, doctor, order, quarantine, token, verify
+from orchestrator.cli import backup, db, definition, doctor, order, quarantine, token, verify
 from orchestrator.cli.exits import Commands
 from orchestrator.cli.output import print_line
 from orchestrator.cli.session import session_of
@@ -24,9 +24,14 @@ _NOUNS = (
     ("quarantine", quarantine.app, _LOOK),
     ("definition", definition.app, _KEEP),
     ("db", db.app, _KEEP),
+    ("backup", backup.app, _KEEP),
     ("token", token.app, _KEEP),
 )
-_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (("doctor", doctor.command, _KEEP), ("verify", verify.command, _KEEP))
+_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("doctor", doctor.command, _KEEP),
+    ("verify", verify.command, _KEEP),
+    ("restore", backup.restore, _KEEP),
+)
 
 
 def compose(runs: Mapping[str, Callable[..., None]]) -> typer.Typer:

@@ -1,0 +1,160 @@
+"""`escrow backup` and `escrow restore`: the database's state in a directory, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.db import database_url
+from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.output import Format, OutputOption, note, print_fields, print_json, print_line, print_table, when
+from orchestrator.cli.session import Session, session_of
+from orchestrator.errors import SettingsError
+
+if TYPE_CHECKING:
+    from orchestrator.store.backup import Manifest
+    from orchestrator.store.engine import Engine
+
+app = typer.Typer(no_args_is_help=True, help="Back the database up, look at backups, and keep only some.")
+
+DirOption = Annotated[Path | None, typer.Option("--dir", help="Directory of the backups; default: ESCROW_BACKUP_DIR.", file_okay=False)]
+NameArgument = Annotated[str, typer.Argument(help="Name of the backup.")]
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Its name; default: the time.")] = None,
+    directory: DirOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Back the database up while orders move on: one state of it, with a manifest."""
+    from orchestrator.store import backup
+
+    session = session_of(ctx)
+    with _engine(session) as engine:
+        manifest = backup.create(engine, _directory(session, directory), name or backup.name_at(session.now()))
+    _show(manifest, session, output)
+
+
+@app.command("list")
+def list_backups(ctx: typer.Context, directory: DirOption = None, output: OutputOption = Format.TABLE) -> None:
+    """List the backups, oldest first."""
+    from orchestrator.store import backup
+
+    session = session_of(ctx)
+    found = backup.read_all(_directory(session, directory))
+    if output is Format.JSON:
+        print_json({"items": [asdict(manifest) for manifest in found]})
+        return
+    now = session.now()
+    rows = [(each.name, each.kind, when(each.taken_at, now), each.orders, each.entries, each.bytes, each.schema_revision) for each in found]
+    columns = ("name", "kind", "taken", "orders", "entries", "bytes", "schema")
+    print_table(columns, rows, empty="There is no backup: `escrow backup create`.")
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    name: NameArgument,
+    directory: DirOption = None,
+    into: Annotated[
+        str | None,
+        typer.Option(help="An empty database (a URL): restore it there, and verify every journal."),
+    ] = None,
+) -> None:
+    """See that a backup is as it was written; with `--into` that it can be restored and its journals agree. Ends with 1 when not."""
+    from orchestrator.store import backup
+
+    session = session_of(ctx)
+    place = _directory(session, directory)
+    manifest = backup.read(place, name)
+    if wrong := backup.damage(place, manifest):
+        note(f"escrow: The backup {name} is damaged: {wrong}.")
+        raise typer.Exit(ExitCode.FINDINGS)
+    if into is not None:
+        _restore(session, place, manifest, into, replace=False)
+    print_line(f"The backup {name} is as it was written{'' if into is None else ', and what it restores agrees with its journals'}.")
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    keep: Annotated[int | None, typer.Option(min=1, help="How many of the youngest are kept; default: ESCROW_BACKUP_KEEP.")] = None,
+    directory: DirOption = None,
+) -> None:
+    """Delete all but the youngest backups."""
+    from orchestrator.store import backup
+
+    session = session_of(ctx)
+    for name in backup.prune(_directory(session, directory), keep or session.settings().backup_keep):
+        print_line(f"deleted {name}")
+
+
+def restore(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Option("--backup", help="Name of the backup.")],
+    directory: DirOption = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also when the database holds orders: they are gone then.")] = False,
+) -> None:
+    """Bring a backup into the database of ESCROW_DATABASE_URL, and verify it. No worker may run meanwhile."""
+    from orchestrator.store import backup
+
+    session = session_of(ctx)
+    place = _directory(session, directory)
+    manifest = backup.read(place, name)
+    _restore(session, place, manifest, database_url(session), replace=replace)
+    print_line(f"Restored {name}: {manifest.orders} orders, {manifest.entries} journal entries; all agree.")
+    print_line(f"What was committed after {manifest.taken_at} is not in it. What was outstanding then is asked again when workers start.")
+
+
+def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, replace: bool) -> None:
+    """Restore, bring the schema up to this release, and verify. Ends the command with `FINDINGS` when something does not agree."""
+    from orchestrator.store import backup, schema
+    from orchestrator.store.engine import make_engine
+
+    engine = make_engine(url, clock=session.now)
+    try:
+        backup.restore(engine, place, manifest, replace=replace)
+        schema.upgrade(url)
+    finally:
+        engine.dispose()
+    report = session.verify(session.settings().model_copy(update={"database_url": url}))
+    if report.findings or report.orders != manifest.orders or report.entries != manifest.entries:
+        note(
+            f"escrow: What was restored does not agree: {report.orders} of {manifest.orders} orders, {report.entries} of "
+            f"{manifest.entries} entries, {len(report.findings)} findings. Fix: restore another backup."
+        )
+        raise typer.Exit(ExitCode.FINDINGS)
+
+
+@contextmanager
+def _engine(session: Session) -> Iterator[Engine]:
+    from orchestrator.store import schema
+    from orchestrator.store.engine import make_engine
+
+    engine = make_engine(database_url(session), clock=session.now)
+    try:
+        schema.check(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _directory(session: Session, given: Path | None) -> Path:
+    directory = given or session.settings().backup_dir
+    if directory is None:
+        raise SettingsError("No directory of backups is named. Fix: set ESCROW_BACKUP_DIR, or name one with --dir.")
+    return directory
+
+
+def _show(manifest: Manifest, session: Session, output: Format) -> None:
+    if output is Format.JSON:
+        print_json(asdict(manifest))
+        return
+    print_fields({**asdict(manifest), "taken_at": when(manifest.taken_at, session.now())})

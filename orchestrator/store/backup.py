@@ -1,0 +1,299 @@
+"""Backups: one state of the whole database in a directory of its own, with a manifest that says what is in it.
+
+`NAME/manifest.json` and `NAME/escrow.dump` (PostgreSQL, `pg_dump --format=custom`) or `NAME/escrow.sqlite3`. A backup is written beside
+its place and moved there whole, so what has a name is complete. What the manifest says was read in the very snapshot that is dumped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+
+from orchestrator.config import environment_with
+from orchestrator.contract.canonical import format_time, parse_time
+from orchestrator.errors import NotFound, RequestError, SettingsError
+from orchestrator.store.dialect import of, reading
+from orchestrator.store.tables import journal, orders, workers
+
+MANIFEST, POSTGRES_DUMP, SQLITE_COPY = "manifest.json", "escrow.dump", "escrow.sqlite3"
+#: Of the manifest. One that is higher was written by a later release.
+FORMAT = 1
+#: Directories of backups that are being written; what is left of one that was killed has this ending, too.
+_PARTIAL = ".partial"
+_BLOCK_BYTES = 1 << 20
+#: A process that has beaten since then runs.
+_BEATS_WITHIN = timedelta(seconds=5)
+#: Rows fetched at once while the heads of the journals are read.
+_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a backup says of itself. Times are RFC 3339, UTC."""
+
+    format: int
+    name: str
+    #: `postgresql` or `sqlite`.
+    kind: str
+    #: The database's clock in the snapshot: nothing that was committed later is in it.
+    taken_at: str
+    schema_revision: str
+    orders: int
+    entries: int
+    #: The last instant that any journal entry has; None: there is none.
+    last_entry_at: str | None
+    #: sha256 over (order id, seq, hash) of the last journal entry of every order, in order of id; hexadecimal.
+    heads: str
+    file: str
+    bytes: int
+    #: sha256 of the file, hexadecimal.
+    sha256: str
+
+
+def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
+    """Back the database up as `name`. Orders move on meanwhile. Raises: RequestError for a name that is taken, or tools that fail."""
+    place = directory / name
+    if place.exists():
+        raise RequestError(f"There is a backup {name} already in {directory}. Fix: name another one.")
+    partial = directory / f".{name}{_PARTIAL}"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        with _snapshot(engine) as (connection, snapshot):
+            facts = _facts(connection)
+            file = _dump(engine, snapshot, partial)
+        manifest = Manifest(
+            format=FORMAT,
+            name=name,
+            kind=engine.dialect.name,
+            file=file.name,
+            bytes=file.stat().st_size,
+            sha256=_digest(file),
+            **facts,
+        )
+        _write(partial / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+        _sync(file)
+        partial.rename(place)
+        _sync(directory)
+    except OSError as error:
+        raise RequestError(f"The backup cannot be written to {directory}: {error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def name_at(at: datetime) -> str:
+    """The name of a backup that is taken at this time: names sort as times do."""
+    return at.strftime("escrow-%Y%m%dT%H%M%SZ")
+
+
+def read_all(directory: Path) -> list[Manifest]:
+    """Every whole backup in a directory, oldest first. What is no backup is left out."""
+    found = [read(directory, each.parent.name) for each in sorted(directory.glob(f"*/{MANIFEST}"))]
+    return sorted(found, key=lambda manifest: (manifest.taken_at, manifest.name))
+
+
+def read(directory: Path, name: str) -> Manifest:
+    """The manifest of a backup. Raises: NotFound; RequestError when it cannot be read, or is of a later release."""
+    file = directory / name / MANIFEST
+    if not file.is_file():
+        raise NotFound(f"There is no backup {name} in {directory}.")
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if said["format"] > FORMAT:
+            raise RequestError(f"The backup {name} was written by a later release of Escrow. Fix: use that release.")
+        return Manifest(**{field.name: said[field.name] for field in fields(Manifest)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{file} cannot be read as the manifest of a backup: {error}.") from error
+
+
+def damage(directory: Path, manifest: Manifest) -> str | None:
+    """What is wrong with a backup's file; None: it is as it was written."""
+    file = directory / manifest.name / manifest.file
+    if not file.is_file():
+        return f"{manifest.file} is missing"
+    if file.stat().st_size != manifest.bytes:
+        return f"{manifest.file} has {file.stat().st_size} bytes, and {manifest.bytes} were written"
+    return None if _digest(file) == manifest.sha256 else f"{manifest.file} was altered after it was written"
+
+
+def prune(directory: Path, keep: int) -> list[str]:
+    """Delete all but the `keep` youngest backups, the oldest first, and what killed ones left; the names of those deleted."""
+    if keep < 1:
+        raise RequestError("At least one backup is kept.")
+    for left in directory.glob(f".*{_PARTIAL}"):
+        shutil.rmtree(left, ignore_errors=True)
+    old = [manifest.name for manifest in read_all(directory)[:-keep]]
+    for name in old:
+        # Without its manifest it is none, whenever this is killed.
+        (directory / name / MANIFEST).unlink()
+        shutil.rmtree(directory / name)
+    return old
+
+
+def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: bool) -> None:
+    """Bring a backup into the database of `engine`, all or nothing on PostgreSQL; on SQLite the file is replaced whole.
+
+    Raises: RequestError when it is damaged or of the other kind, Escrow runs, or the database holds orders and `replace` is False.
+    """
+    if wrong := damage(directory, manifest):
+        raise RequestError(f"The backup {manifest.name} is damaged: {wrong}. Fix: take another one.")
+    if manifest.kind != engine.dialect.name:
+        raise RequestError(f"The backup {manifest.name} is of {manifest.kind}, and the database is {engine.dialect.name}.")
+    if running := _running(engine):
+        raise RequestError(f"Escrow runs on this database: {', '.join(running)}. Fix: stop every worker and the API first.")
+    if not replace and (there := last_change(engine)) is not None:
+        newer = " It is newer than the backup." if there > parse_time(manifest.taken_at) else ""
+        raise RequestError(
+            f"The database holds orders, the last changed at {format_time(there)}.{newer} Fix: restore into an empty one, or say --replace."
+        )
+    file = directory / manifest.name / manifest.file
+    engine.dispose()
+    if manifest.kind == "sqlite":
+        _restore_sqlite(engine, file)
+    else:
+        _restore_postgresql(engine, file)
+
+
+def _running(engine: sa.Engine) -> list[str]:
+    """The processes that have beaten of late."""
+    with reading(engine) as connection:
+        if not sa.inspect(connection).has_table(workers.name):
+            return []
+        lately = workers.c.beat_at > of(connection).instant(connection, _BEATS_WITHIN)
+        return list(connection.scalars(sa.select(workers.c.incarnation).where(lately).order_by(workers.c.incarnation)))
+
+
+def last_change(engine: sa.Engine) -> datetime | None:
+    """When an order of the database was last changed; None: it holds none, or is not migrated."""
+    with reading(engine) as connection:
+        if not sa.inspect(connection).has_table(orders.name):
+            return None
+        changed: datetime | None = connection.scalar(sa.select(sa.func.max(orders.c.updated_at, type_=orders.c.updated_at.type)))
+        return changed
+
+
+@contextmanager
+def _snapshot(engine: sa.Engine) -> Iterator[tuple[sa.Connection, str | None]]:
+    """One state of the database, held until the end; on PostgreSQL with the name under which others may share it."""
+    with reading(engine, is_snapshot=True) as connection:
+        if engine.dialect.name != "postgresql":
+            yield connection, None
+            return
+        # It is idle while the dump runs.
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield connection, connection.scalar(sa.text("SELECT pg_export_snapshot()"))
+
+
+def _facts(connection: sa.Connection) -> dict[str, Any]:
+    entries, last_at = connection.execute(sa.select(sa.func.count(), sa.func.max(journal.c.at, type_=journal.c.at.type))).one()
+    heads = hashlib.sha256()
+    number = 0
+    last = sa.select(journal.c.order_id, sa.func.max(journal.c.seq).label("seq")).group_by(journal.c.order_id).subquery()
+    statement = (
+        sa.select(journal.c.order_id, journal.c.seq, journal.c.hash)
+        .join(last, sa.and_(last.c.order_id == journal.c.order_id, last.c.seq == journal.c.seq))
+        .order_by(journal.c.order_id)
+        .execution_options(yield_per=_ROWS)
+    )
+    for order_id, seq, head in connection.execute(statement):
+        heads.update(f"{order_id} {seq} {head}\n".encode())
+        number += 1
+    return {
+        "taken_at": format_time(of(connection).now(connection)),
+        "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
+        "orders": number,
+        "entries": entries,
+        "last_entry_at": None if last_at is None else format_time(last_at),
+        "heads": heads.hexdigest(),
+    }
+
+
+def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:
+    if snapshot is None:
+        file = directory / SQLITE_COPY
+        with closing(sqlite3.connect(_sqlite_file(engine))) as source, closing(sqlite3.connect(file)) as target:
+            source.backup(target)
+        return file
+    file = directory / POSTGRES_DUMP
+    schema = _schema(engine)
+    _run("pg_dump", engine, f"--snapshot={snapshot}", "--format=custom", "--no-owner", f"--schema={schema}", f"--file={file}")
+    return file
+
+
+def _restore_sqlite(engine: sa.Engine, file: Path) -> None:
+    target = Path(_sqlite_file(engine))
+    new = target.with_suffix(".restored")
+    shutil.copyfile(file, new)
+    for left in (f"{target}-wal", f"{target}-shm"):
+        Path(left).unlink(missing_ok=True)
+    new.replace(target)
+
+
+def _restore_postgresql(engine: sa.Engine, file: Path) -> None:
+    """Into the schema that it was taken of: a dump names it."""
+    options = ("--single-transaction", "--exit-on-error", "--no-owner", "--clean", "--if-exists")
+    _run("pg_restore", engine, *options, f"--schema={_schema(engine)}", str(file))
+
+
+def _schema(engine: sa.Engine) -> str:
+    with reading(engine) as connection:
+        name: str = connection.scalar(sa.text("SELECT current_schema()"))
+    return name
+
+
+def _run(tool: str, engine: sa.Engine, *arguments: str) -> None:
+    """Run a tool of PostgreSQL on this database; the password goes by the environment, which other users do not see."""
+    url = engine.url
+    plain = sa.URL.create(
+        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database, query={**url.query}
+    ).render_as_string(hide_password=False)
+    environment = environment_with() | ({"PGPASSWORD": str(url.password)} if url.password is not None else {})
+    found = shutil.which(tool)
+    if found is None:
+        raise SettingsError(f"{tool} is not installed. Fix: install the client programs of PostgreSQL (postgresql-client).")
+    done = subprocess.run([found, f"--dbname={plain}", *arguments], env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # our arguments
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise RequestError(f"{tool} failed: {said[-1] if said else 'it said nothing'}")
+
+
+def _sqlite_file(engine: sa.Engine) -> str:
+    if not engine.url.database:
+        raise RequestError("A database in memory has no backups.")
+    return engine.url.database
+
+
+def _digest(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    _sync(file)
+
+
+def _sync(path: Path) -> None:
+    """See to it that the disk has it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""Backups and restoring them, on both databases: whole or not at all, true to one state, and refused where they would destroy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.errors import NotFound, RequestError
+from orchestrator.saga.order import Order
+from orchestrator.store import backup, schema
+from orchestrator.store import verify as kept
+from orchestrator.store.engine import make_engine
+from orchestrator.store.tables import journal, order_data, orders
+from orchestrator.store.transaction import SqlStore
+from tests.store.conftest import World, utc_now
+from tests.support.services import fresh_postgres
+
+Put = Callable[..., Order]
+
+
+@pytest.fixture
+def elsewhere(url: str, tmp_path: Path) -> Iterator[sa.Engine]:
+    """Another, empty database of the same kind."""
+    if url.startswith("sqlite"):
+        made = make_engine(f"sqlite:///{tmp_path}/elsewhere.db", clock=utc_now)
+        yield made
+        made.dispose()
+        return
+    with fresh_postgres() as other:
+        made = make_engine(other, clock=utc_now)
+        yield made
+        made.dispose()
+
+
+def contents(engine: sa.Engine) -> list[list[tuple[object, ...]]]:
+    """Every row of the tables that orders are in."""
+    with engine.connect() as connection:
+        return [
+            sorted(tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)))
+            for table in (orders, order_data, journal)
+        ]
+
+
+def test_what_is_restored_is_what_was_there(world: World, put: Put, engine: sa.Engine, elsewhere: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, a backup would lose orders or their history."""
+    for number in range(3):
+        put(world.order(f"o-{number}"))
+    manifest = backup.create(engine, tmp_path / "backups", "one")
+    assert (manifest.orders, manifest.kind) == (3, engine.dialect.name)
+    put(world.order("later"))
+    backup.restore(elsewhere, tmp_path / "backups", manifest, replace=False)
+    schema.check(elsewhere)
+    restored, there = contents(elsewhere), contents(engine)
+    assert [len(rows) for rows in restored] == [3, 3, manifest.entries]
+    for some, more in zip(restored, there, strict=True):
+        assert set(some) < set(more)
+    again = backup.create(elsewhere, tmp_path / "backups", "two")
+    assert (again.heads, again.entries) == (manifest.heads, manifest.entries)
+    assert len(list(kept.journals(elsewhere))) == 3
+
+
+def test_a_database_with_orders_is_replaced_only_when_told(world: World, put: Put, engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, a slip of the pen would cost every order since the backup."""
+    put(world.order("o-1"))
+    manifest = backup.create(engine, tmp_path, "one")
+    put(world.order("newer"))
+    with engine.begin() as connection:
+        connection.execute(sa.update(orders).where(orders.c.order_id == "newer").values(updated_at=utc_now() + timedelta(seconds=1)))
+    with pytest.raises(RequestError, match=r"holds orders, .* It is newer than the backup\. Fix: "):
+        backup.restore(engine, tmp_path, manifest, replace=False)
+    assert len(contents(engine)[0]) == 2
+    backup.restore(engine, tmp_path, manifest, replace=True)
+    assert [row[0] for row in contents(engine)[0]] == ["o-1"]
+
+
+def test_nothing_is_restored_under_a_running_worker(engine: sa.Engine, store: SqlStore, tmp_path: Path) -> None:
+    """If it failed, a worker would write the orders of one history into another."""
+    manifest = backup.create(engine, tmp_path, "one")
+    store.beat("worker-1", "worker", None)
+    with pytest.raises(RequestError, match="Escrow runs on this database: worker-1"):
+        backup.restore(engine, tmp_path, manifest, replace=True)
+
+
+def test_a_damaged_backup_is_told_and_not_restored(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, somebody would find out when the database is gone."""
+    manifest = backup.create(engine, tmp_path, "one")
+    assert backup.damage(tmp_path, manifest) is None
+    file = tmp_path / "one" / manifest.file
+    whole = file.read_bytes()
+    for wrong, what in ((whole[:-1], "bytes"), (whole[:-1] + bytes([whole[-1] ^ 1]), "altered"), (None, "missing")):
+        file.unlink() if wrong is None else file.write_bytes(wrong)
+        assert what in (backup.damage(tmp_path, manifest) or "")
+        with pytest.raises(RequestError, match="is damaged"):
+            backup.restore(engine, tmp_path, manifest, replace=True)
+
+
+def test_a_name_stands_for_a_whole_backup_only(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, what a killed process left would be listed, or written over."""
+    (tmp_path / ".two.partial").mkdir()
+    (tmp_path / "two").mkdir()
+    assert backup.read_all(tmp_path) == []
+    with pytest.raises(NotFound):
+        backup.read(tmp_path, "two")
+    with pytest.raises(RequestError, match="already"):
+        backup.create(engine, tmp_path, "two")
+    backup.create(engine, tmp_path, "one")
+    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["one"]
+    assert not list(tmp_path.glob(".one*"))
+
+
+def test_the_youngest_are_kept(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, the disk would fill, or the wrong backup would go."""
+    for name in ("c", "a", "b"):
+        backup.create(engine, tmp_path, name)
+    (tmp_path / ".d.partial").mkdir()
+    assert backup.prune(tmp_path, 2) == ["c"]
+    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".partial") == []
+    with pytest.raises(RequestError, match="At least one"):
+        backup.prune(tmp_path, 0)
+
+
+def test_a_backup_of_another_kind_or_release_is_refused(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, somebody would read a traceback at the worst of times."""
+    manifest = backup.create(engine, tmp_path, "one")
+    file = tmp_path / "one" / backup.MANIFEST
+    text = file.read_text()
+    file.write_text(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(RequestError, match="a later release"):
+        backup.read(tmp_path, "one")
+    file.write_text(text.replace('"orders"', '"ordres"'))
+    with pytest.raises(RequestError, match="cannot be read as the manifest"):
+        backup.read(tmp_path, "one")
+    file.write_text(text.replace(f'"kind": "{manifest.kind}"', '"kind": "other"'))
+    with pytest.raises(RequestError, match="is of other"):
+        backup.restore(engine, tmp_path, backup.read(tmp_path, "one"), replace=True)
