@@ -57,7 +57,7 @@ def moves(rulebook: Rulebook, stage: Stage) -> list[Move]:
         found.append(Move(stage, following, done(stage), frozenset(step.name for step in stage.steps), False))
     elif isinstance(following, Stage) and stage.all_of:
         found.append(Move(stage, following, listed(sorted(stage.all_of)), stage.all_of, False))
-    if stage.on_refused is not None and not rulebook.is_stage_past_pivot(stage):
+    if stage.on_refused is not None:
         found.append(Move(stage, rulebook.by_stage[stage.on_refused], refused(stage), frozenset(), False))
     for name, cases in stage.events.items():
         for case in cases:

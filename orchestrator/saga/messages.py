@@ -170,20 +170,20 @@ def _refusal(line: Verdicts, step: StepRule, ask: Ask) -> Decision:
     if not awaited:
         return line.moved()
     stage = draft.rulebook.stage_of(step)
-    if draft.rulebook.is_past_pivot(step):
+    if step.pivot:
+        draft.pivot_passed = False
+    if stage.on_refused is not None:
+        if step.pivot:
+            # The pivot did not happen: there is a way back again, and an end to waiting.
+            draft.arm("patience", draft.rulebook.patience_ms)
+        go_to(draft, stage.on_refused, "refused")
+    elif draft.rulebook.is_past_pivot(step):
         draft.change(draft.asks[ask.key], alarm=True)
         draft.cause = "refused"
         draft.alerts.append(f"refused: {ask.key}")
         draft.arm("alert", ALERT_EVERY_MS)
     else:
-        if step.pivot:
-            draft.pivot_passed = False
-        if stage.on_refused is None:
-            enter_undo(draft, "refused")
-        else:
-            if step.pivot:
-                draft.arm("patience", draft.rulebook.patience_ms)
-            go_to(draft, stage.on_refused, "refused")
+        enter_undo(draft, "refused")
     return line.moved()
 
 

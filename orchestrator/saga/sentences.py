@@ -74,7 +74,7 @@ def refused(rulebook: Rulebook, step: StepRule, undone: str) -> Iterator[str]:
     if not step.refused_on:
         return
     names = listed(sorted(step.refused_on), "or")
-    if rulebook.is_past_pivot(step):
+    if rulebook.is_past_pivot(step) and rulebook.stage_of(step).on_refused is None:
         again = duration(ALERT_EVERY_MS)
         yield (
             f"{names}: it is refused, and there is no way back. The order is stuck until an operator retries or skips the step, or an "

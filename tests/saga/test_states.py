@@ -651,3 +651,27 @@ def test_deadlines_of_a_state_can_be_moved_by_an_operator() -> None:
     told.act("deadline", name="state:awaiting_signatures", due_at=told.now + timedelta(days=30))
     told.wait(days=29)
     assert told.order.deadlines["state:awaiting_signatures"].due_at == told.now + timedelta(days=1)
+
+
+AFTER_RULES = compiled("""
+definition: after
+version: 1
+opens_on: AfterPlaced
+key: order_id
+patience: 10m
+states:
+  paying: {ask: bank, command: Pay, done_on: Paid, refused_on: Declined, deadline: 10s, pivot: true, then: sending}
+  sending: {ask: post, command: Send, done_on: Sent, refused_on: SendFailed, deadline: 10s, then: sent, on_refused: unsent}
+  sent: {outcome: completed}
+  unsent: {outcome: failed, undo: none}
+""")
+
+
+def test_a_refusal_after_the_pivot_leads_where_the_definition_says() -> None:
+    """Else `on_refused` would be a word there, and an operator would be called for what the author has decided."""
+    told = Story(AFTER_RULES)
+    told.place()
+    told.answer("paying")
+    told.answer("sending", "refused")
+    assert (told.order.state, told.order.status, told.order.cause) == ("unsent", "failed", "refused")
+    assert told.order.asks["paying.0.1"].undo == "none"
