@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orchestrator.contract import canonical
+from orchestrator.contract import canonical, event_command_id
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.fold import fold
 from orchestrator.saga.inputs import OperatorAct
@@ -93,6 +93,29 @@ def test_compensated_means_that_nothing_was_left_unnamed(rulebook: Rulebook, pic
     for ask in order.asks.values():
         if ask.possibly_done and rulebook.by_name[ask.step].undo is not None:
             assert ask.undo in {"undone", "skipped"}, ask
+
+
+@hypothesis_settings(max_examples=120, deadline=None)
+@given(rulebook=st.sampled_from([STATES_RULES, HOUSE_RULES]), picks=LIVES)
+def test_what_came_from_outside_and_can_be_undone_is_never_forgotten(rulebook: Rulebook, picks: list[int]) -> None:
+    """Else somebody's money came to an order, and neither its ledger, nor what it keeps, nor a human has it (R11, R14)."""
+    told = _live(rulebook, picks)
+    order = told.order
+    known = {ask.command_id for ask in order.asks.values()}
+    kept = {event_command_id(order.order_id, message["source"], message["id"]) for message in order.parked.values()}
+    quarantined = {decision.entry.seq for decision in told.decisions if decision.entry and decision.quarantine}
+    left_to_humans: set[str] = set()
+    came: set[str] = set()
+    for entry in told.journal:
+        message = canonical.load(entry.input).get("message")
+        if message is None or "commandid" in message or message["type"] not in rulebook.events:
+            continue
+        if rulebook.events[message["type"]].undone_as is not None:
+            (left_to_humans if entry.seq in quarantined else came).add(event_command_id(order.order_id, message["source"], message["id"]))
+    assert came <= known | kept | left_to_humans
+    if order.status in {"compensated", "failed"}:
+        closed = {"undone", "skipped"}
+        assert all(ask.undo in closed for ask in order.asks.values() if ask.step in rulebook.events and ask.possibly_done), order.asks
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
