@@ -88,7 +88,7 @@ def _gather(tx: Transaction, sheet: Sheet, batch: Sequence[Work], order_ids: set
         if isinstance(work.input, Message) and work.order_id in sheet.orders
     }
     if keys:
-        sheet.recorded = {key: seen.digest for key, seen in tx.recorded(keys).items()}
+        sheet.recorded = tx.recorded(keys)
     absent = order_ids - sheet.orders.keys()
     if absent:
         sheet.waiting = tx.parked(absent)
@@ -173,12 +173,17 @@ def _decide(context: Context, order: Order | None, work: Work) -> Callable[[date
 def _take(sheet: Sheet, order_id: str, decided: Decided, *, cause: Envelope | None) -> None:
     """Put down an input's own decision, and those of the events that the order had kept."""
     for message, decision in decided.before:
-        sheet.take(order_id, decision, cause=message.envelope)
+        _take_kept(sheet, order_id, message, decision)
     sheet.take(order_id, decided.own, cause=cause)
     for message, decision in decided.after:
-        sheet.take(order_id, decision, cause=message.envelope)
-        if decision.quarantine is not None:
-            sheet.quarantine(message.envelope, encode(message.envelope), decision.quarantine, decision.reason or "")
+        _take_kept(sheet, order_id, message, decision)
+
+
+def _take_kept(sheet: Sheet, order_id: str, message: Message, decision: Decision) -> None:
+    """Put down what became of an event that the order had kept."""
+    sheet.take(order_id, decision, cause=message.envelope)
+    if decision.quarantine is not None:
+        sheet.quarantine(message.envelope, encode(message.envelope), decision.quarantine, decision.reason or "")
 
 
 def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:
@@ -189,7 +194,11 @@ def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message,
     opener = context.registry.rulebook(*work.definition) if work.definition else context.registry.opener(envelope.type)
     if order is not None:
         rulebook = context.registry.rulebook(order.definition, order.version)
-        return _record(sheet, rulebook, order, replace(message, seen=sheet.seen(envelope), opens=opener is not None), work)
+        heard = replace(message, seen=sheet.seen(envelope), opens=opener is not None)
+        if work.resolves is not None and heard.seen == "same" and (parked_at := sheet.parked_at(envelope)) is not None:
+            # It was refused when its time came: it is decided anew, as an application of the entry that parked it (R15).
+            heard = replace(heard, seen="no", cause_seq=parked_at)
+        return _record(sheet, rulebook, order, heard, work)
     if opener is not None:
         return _record(sheet, opener, None, message, work)
     kept = sheet.park(_parked(context, sheet, envelope))

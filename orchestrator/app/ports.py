@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from orchestrator.contract import Wire
-from orchestrator.saga.decision import Entry
+from orchestrator.saga.decision import Entry, Verdict
 from orchestrator.saga.order import Deadline, Order
 
 # --- the bus ---------------------------------------------------------------------------------------------------------
@@ -207,6 +207,7 @@ class Recorded:
     seq: int
     #: `contract.digest` of it.
     digest: str
+    verdict: Verdict
 
 
 class Transaction(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Resolution, Resolved
+from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Recorded, Resolution, Resolved
 from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, digest, encode
 from orchestrator.contract.envelope import BODY_BYTES_MAX, attributes
 from orchestrator.errors import InvariantViolated, MessageError
@@ -29,8 +29,8 @@ class Sheet:
     def __init__(self, topology: Topology, owner: str, new_id: Callable[[], str], orders: Mapping[str, Order], now: datetime) -> None:
         self.now = now
         self.orders: dict[str, Order] = dict(orders)
-        #: (order id, source, message id) → digest, of what journals hold.
-        self.recorded: dict[tuple[str, str, str], str] = {}
+        #: (order id, source, message id) → what journals hold.
+        self.recorded: Mapping[tuple[str, str, str], Recorded] = {}
         #: What this batch journals, by the same key.
         self._taken: dict[tuple[str, str, str], Envelope] = {}
         #: What is parked for orders that do not exist yet.
@@ -68,8 +68,14 @@ class Sheet:
         """Whether this order's journal holds the message already (R15)."""
         key = (envelope.subject, envelope.source, envelope.id)
         taken = self._taken.get(key)
-        known = _digest(taken) if taken is not None else self.recorded.get(key)
+        recorded = self.recorded.get(key)
+        known = _digest(taken) if taken is not None else recorded.digest if recorded is not None else None
         return "no" if known is None else "same" if known == _digest(envelope) else "other"
+
+    def parked_at(self, envelope: Envelope) -> int | None:
+        """The entry that parked a message in its order; None: none did, or not before this batch."""
+        recorded = self.recorded.get((envelope.subject, envelope.source, envelope.id))
+        return recorded.seq if recorded is not None and recorded.verdict == "parked" else None
 
     def park(self, parked: Parked) -> Seen:
         """Keep a message for an order that does not exist yet. Returns whether one of its source and id is kept already: it stays (R15)."""

@@ -33,7 +33,9 @@ def recorded(connection: sa.Connection, keys: Collection[MessageKey]) -> dict[Me
     dialect = of(connection)
     rows = connection.execute(_recorded_statement(dialect), dialect.pack_keys("k", keys))
     return {
-        (row.order_id, row.source, row.message_id): Recorded(seq=row.seq, digest=digest(canonical.load(row.input)["message"]))
+        (row.order_id, row.source, row.message_id): Recorded(
+            seq=row.seq, digest=digest(canonical.load(row.input)["message"]), verdict=row.verdict
+        )
         for row in rows
     }
 
@@ -56,7 +58,7 @@ def read_entry(row: Any) -> Entry:
 def _recorded_statement(dialect: Dialect) -> sa.Select[Any]:
     keys = dialect.keys("k", {"order_id": sa.Text, "source": sa.Text, "message_id": sa.Text})
     j = journal.c
-    return sa.select(j.order_id, j.source, j.message_id, j.seq, j.input).where(
+    return sa.select(j.order_id, j.source, j.message_id, j.seq, j.verdict, j.input).where(
         j.order_id == keys.c.order_id, j.source == keys.c.source, j.message_id == keys.c.message_id
     )
 

@@ -13,10 +13,15 @@ import pytest
 from orchestrator.app import operate
 from orchestrator.app.ports import Changes, Resolved
 from orchestrator.app.work import Work
+from orchestrator.contract import Envelope
 from orchestrator.errors import Conflict, InvariantViolated, MalformedMessage, NotFound
 from orchestrator.saga import decide as decide_module
+from orchestrator.saga import definition
+from orchestrator.saga import draft as draft_module
+from orchestrator.saga.expression import ExpressionError
 from orchestrator.store.transaction import SqlTransaction
-from tests.app.house import Gateway, House, answer, placed, unreadable_delivery
+from orchestrator.wiring import load_definitions
+from tests.app.house import Gateway, House, answer, message, placed, unreadable_delivery
 
 Act = Callable[..., object]
 WHY = {"actor": "ada", "reason": "ticket 4711"}
@@ -208,3 +213,44 @@ def test_what_a_bug_set_aside_is_replayed_with_what_waits_for_it(house: House, g
     assert operate.replay(gateway, quarantine_id, **WHY)["verdict"] == "moved"
     assert (house.order("o1").state, house.queries.parked_count()) == ("taking_payment", 0)
     assert rows(house) == [(quarantine_id, 1, "replayed")]
+
+
+CHANGED = """
+definition: changed
+version: 1
+opens_on: ChangePlaced
+key: order_id
+patience: 10m
+states:
+  first: {on: {Begun: second}}
+  second: {on: {Counted: {set: {twice: event.number * 2}, then: done}}}
+  done: {outcome: completed}
+"""
+
+
+def event(subject: str, type_: str, message_id: str, **data: Any) -> Work:
+    """An event from outside, from the bus."""
+    return message(Envelope(id=message_id, source="clerk", type=type_, subject=subject, data=data))
+
+
+def test_a_kept_event_that_is_refused_at_its_time_is_replayed(house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, an event that was kept, and could not be applied when its time came, would be lost: its id counts as seen (R15)."""
+    house.store.register(load_definitions(None, extra=[definition.read(CHANGED, "changed.yaml")]))
+    house.handle(event("c1", "ChangePlaced", "m1", order_id="c1"))
+    house.handle(event("c1", "Counted", "m2", number=21))
+    with monkeypatch.context() as patched:
+        patched.setattr(draft_module.Draft, "amend", broken)
+        house.handle(event("c1", "Begun", "m3"))
+    assert house.verdicts("c1")[1:] == [("Counted", "parked"), ("Begun", "moved"), ("Counted", "refused")]
+    [(quarantine_id, _, _)] = rows(house)
+    assert operate.replay(gateway, quarantine_id, **WHY)["verdict"] == "moved"
+    order = house.order("c1")
+    assert (order.state, order.status, order.facts["twice"]) == ("done", "completed", 42)
+    entries = list(house.queries.history("c1"))
+    assert (entries[-1].cause_seq, entries[-1].message_id) == (2, None)
+
+
+def broken(_draft: object, values: object) -> None:
+    """What computing a field of another kind would do."""
+    if values:
+        raise ExpressionError("the field is of another kind")
