@@ -172,6 +172,8 @@ def stop_waiting(draft: Draft, ask: Ask) -> None:
 
 def leave_state(draft: Draft) -> None:
     """The order is in its state no longer: its deadline and its reminders stop."""
+    if draft.rulebook.is_line:
+        return
     draft.joined = {}
     draft.disarm(*[name for name in draft.deadlines if name.startswith(("state:", "remind:"))])
 

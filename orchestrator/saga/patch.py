@@ -23,27 +23,28 @@ def patch_of(before: Order, after: Draft) -> dict[str, Any]:
         changed = {name: value for name, value in present.items() if name not in known or known[name] != value}
         patch["fields"] = changed | {name: None for name in known if name not in present}
     for name in ("turns", "amended", "joined"):
-        if (value := getattr(after, name)) != getattr(before, name):
+        value, was = getattr(after, name), getattr(before, name)
+        if value is not was and value != was:
             patch[name] = value
-    return patch | _set(before, after) | _removed(before, after)
+    if replies := {step: data for step, data in after.replies.items() if before.replies.get(step) is not data}:
+        patch["replies"] = replies
+    if asks := {key: ask_document(ask) for key, ask in after.asks.items() if before.asks.get(key) is not ask}:
+        patch["asks"] = asks
+    if armed := {
+        name: deadline_document(deadline) for name, deadline in after.deadlines.items() if before.deadlines.get(name) is not deadline
+    }:
+        patch["deadlines"] = armed
+    if after.parked is not before.parked and (parked := {key: after.parked[key] for key in after.parked if key not in before.parked}):
+        patch["parked"] = parked
+    return patch | _removed(before, after)
 
 
-def _set(before: Order, after: Draft) -> dict[str, Any]:
-    families: dict[str, dict[str, Any]] = {
-        "replies": {step: data for step, data in after.replies.items() if before.replies.get(step) is not data},
-        "parked": {key: message for key, message in after.parked.items() if key not in before.parked},
-        "asks": {key: ask_document(ask) for key, ask in after.asks.items() if before.asks.get(key) is not ask},
-        "deadlines": {
-            name: deadline_document(deadline) for name, deadline in after.deadlines.items() if before.deadlines.get(name) is not deadline
-        },
-    }
-    return {family: values for family, values in families.items() if values}
-
-
-def _removed(before: Order, after: Draft) -> dict[str, Any]:
+def _removed(before: Order, after: Draft) -> dict[str, list[str]]:
     """Replies and asks go only where another version of the definition calls them otherwise."""
-    families = {"disarmed": "deadlines", "replies_gone": "replies", "asks_gone": "asks", "parked_gone": "parked"}
-    gone = {
-        word: sorted(name for name in getattr(before, family) if name not in getattr(after, family)) for word, family in families.items()
-    }
-    return {word: names for word, names in gone.items() if names}
+    families = (("disarmed", "deadlines"), ("replies_gone", "replies"), ("asks_gone", "asks"), ("parked_gone", "parked"))
+    removed = {}
+    for word, family in families:
+        there = getattr(after, family)
+        if gone := [name for name in getattr(before, family) if name not in there]:
+            removed[word] = sorted(gone)
+    return removed
