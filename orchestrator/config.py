@@ -69,8 +69,8 @@ class Settings(BaseSettings):
         description="A directory of definition files (YAML); one there replaces the shipped one of the same name.",
     )
     shipped: str = Field(
-        default="order,house_closing",
-        examples=["order_watched"],
+        default="order",
+        examples=["order,house_closing"],
         description=f"Which of the definitions that come with Escrow are loaded: of {', '.join(SHIPPED)}, commas between; or `none`.",
     )
     url: str = Field(default="http://127.0.0.1:8080", description="Where the command line finds the API: http://… or https://….")
