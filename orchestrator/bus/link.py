@@ -4,6 +4,8 @@ Everything here runs on the thread of the loop. A session is one connection with
 
     open() → connecting → channel → topology declared or verified → user.up(channel) … user.down() → wait → connecting …
 
+Of a cluster it tries the nodes in turn.
+
 The first session declares its part of the topology; later ones verify it passively, and one that finds a part missing makes the next
 declare again. A user without permission to declare works with what others declared.
 """
@@ -17,7 +19,7 @@ import pika
 import structlog
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.bus.connection import Connection
+from orchestrator.bus.connection import Connection, addresses
 from orchestrator.bus.topology import Binding, Part
 from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, Trouble, explain
 
@@ -54,13 +56,13 @@ def retry_delay(failures: int, jitter: float) -> float:
 
 
 class Link:
-    """See the module. `jitter` gives numbers in [0, 1)."""
+    """See the module. `nodes`: the settings of a connection to each, at least one; `jitter` gives numbers in [0, 1)."""
 
     def __init__(
         self,
         name: str,
         loop: IOLoop,
-        settings: pika.connection.Parameters,
+        nodes: Sequence[pika.connection.Parameters],
         parts: Sequence[Part],
         user: User,
         *,
@@ -71,8 +73,9 @@ class Link:
         #: Why the link is not up; None once it is.
         self.trouble: Trouble | None = None
         self._loop = loop
-        self._settings = settings
-        self._where = f"{settings.host}:{settings.port}"
+        #: The nodes of the cluster, and the place of the one in use. Links begin with different ones, so that a cluster is used evenly.
+        self._nodes = nodes
+        self._place = int(jitter() * len(nodes))
         self._parts = list(parts)
         self._user = user
         self._jitter = jitter
@@ -138,7 +141,7 @@ class Link:
     def _connect(self) -> None:
         self._retry_timer = None
         self._connection = Connection(
-            self._settings,
+            self._nodes[self._place],
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_closed,
             on_close_callback=self._on_closed,
@@ -230,16 +233,18 @@ class Link:
         if self.trouble.is_setup:
             self._declares = self._may_declare = True
             return RETRY_SETUP_S
+        self._place = (self._place + 1) % len(self._nodes)
         delay = retry_delay(self._failures, self._jitter())
         self._failures += 1
-        return delay
+        # Another node may be up while one is down: a round over all of them comes before the first longer wait.
+        return min(delay, RETRY_FIRST_S) if self._failures < len(self._nodes) else delay
 
     # --- what went wrong ---------------------------------------------------------------------------------------------
 
     def _note(self, reason: Exception) -> None:
         if not self._is_wanted:
             return
-        trouble = self._consider(explain(reason, self._where))
+        trouble = self._consider(explain(reason, addresses([self._nodes[self._place]])))
         if self.trouble is None or str(trouble) != str(self.trouble):
             _log.warning(f"The broker link is down: {trouble}", action="bus.link_down", link=self.name)
         self.trouble = trouble

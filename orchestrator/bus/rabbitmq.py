@@ -56,7 +56,7 @@ class RabbitBus:
 
         Raises: SettingsError when the URL is none.
         """
-        self._settings = parameters(url, heartbeat_s=heartbeat_s, blocked_connection_timeout_s=blocked_connection_timeout_s)
+        self._nodes = parameters(url, heartbeat_s=heartbeat_s, blocked_connection_timeout_s=blocked_connection_timeout_s)
         self._topology = topology
         self._participants = frozenset(participants)
         self._jitter = jitter
@@ -83,12 +83,12 @@ class RabbitBus:
         # A process that only publishes declares the inbox too: events that come before the first worker must find a queue.
         outward = [*([] if consume else inbound(self._topology)), *outbound(self._topology, self._participants)]
         self._outward = Link(
-            "publish", self._loop, self._settings, outward, self._publisher, jitter=self._jitter, on_idle=self._stop_when_idle
+            "publish", self._loop, self._nodes, outward, self._publisher, jitter=self._jitter, on_idle=self._stop_when_idle
         )
         self._inward = Link(
             "consume",
             self._loop,
-            self._settings,
+            self._nodes,
             inbound(self._topology),
             self._consumer,
             jitter=self._jitter,

@@ -13,7 +13,7 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire, each_node
 from participants.kit.connection import Connection
 from participants.kit.subscription import Subscription
 from participants.kit.transport import Published, Received
@@ -25,6 +25,8 @@ PREFETCH = 400
 #: Seconds to wait for the broker's confirm of a batch.
 CONFIRM_TIMEOUT_S = 10.0
 HEARTBEAT_S = 10
+#: Seconds that a node may take to let us in, before the next one is tried.
+SOCKET_TIMEOUT_S = 5
 #: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
 #: Seconds after which a subscription that was refused is tried again.
@@ -44,7 +46,8 @@ class RabbitTransport:
 
     A broker user that may not declare (403) finds them declared by Escrow, and only uses them. One whose name is the participant's is
     named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`). One that may not subscribe acts by command only, says so
-    in `trouble`, and tries again every `RESUBSCRIBE_S`.
+    in `trouble`, and tries again every `RESUBSCRIBE_S`. Of a cluster (`amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`) it tries the
+    nodes in turn.
     """
 
     def __init__(
@@ -55,13 +58,17 @@ class RabbitTransport:
         Raises: ValueError when the URL is none. The password is in no message.
         """
         try:
-            self._parameters = pika.URLParameters(url)
+            self._nodes = [pika.URLParameters(node) for node in each_node(url)]
         except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
-            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST.") from error
-        self._parameters.heartbeat = HEARTBEAT_S
-        self._parameters.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT.") from error
+        for node in self._nodes:
+            node.heartbeat = HEARTBEAT_S
+            node.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+            node.socket_timeout = SOCKET_TIMEOUT_S
+        # The place of the node in use; links begin with different ones.
+        self._place = random.randrange(len(self._nodes))  # noqa: S311 - spreads, guards nothing
         # The broker vouches for it: it refuses any name but the user's own.
-        self._user_id = participant if self._parameters.credentials.username == participant else None
+        self._user_id = participant if self._nodes[0].credentials.username == participant else None
         self._topology = topology
         self._participant = participant
         self._queue = topology.command_queue(participant)
@@ -190,7 +197,7 @@ class RabbitTransport:
             self._lose("It was told to be down.")
             return
         self._connection = Connection(
-            self._parameters,
+            self._nodes[self._place],
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_down,
             on_close_callback=self._on_down,
@@ -302,6 +309,9 @@ class RabbitTransport:
             return
         wait_s = random.uniform(0, min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(self._failures, 10)))  # noqa: S311 - spreads, guards nothing
         self._failures += 1
+        self._place = (self._place + 1) % len(self._nodes)
+        if self._failures < len(self._nodes):  # another node may be up while one is down
+            wait_s = min(wait_s, RECONNECT_FIRST_S)
         if self._told != self._trouble:
             self._told = self._trouble
             extra = {"action": "link_down"}
@@ -309,7 +319,7 @@ class RabbitTransport:
         self._loop.call_later(wait_s, self._connect)
 
     def _explain(self, reason: BaseException) -> str:
-        return explain(reason, self._parameters, self._topology, self._participant, self._event_types)
+        return explain(reason, self._nodes[self._place], self._topology, self._participant, self._event_types)
 
     def _lose(self, reason: str) -> None:
         """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
