@@ -21,7 +21,7 @@ from pika.adapters.select_connection import IOLoop
 
 from orchestrator.bus.connection import Connection, addresses
 from orchestrator.bus.topology import Binding, Part
-from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, Trouble, explain
+from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, Trouble, Unreliable, explain
 
 #: Full jitter: the wait before attempt k + 1 is jitter * min(RETRY_MAX_S, RETRY_FIRST_S * 2**k).
 RETRY_FIRST_S = 0.1
@@ -30,6 +30,8 @@ RETRY_MAX_S = 10.0
 RETRY_SETUP_S = 10.0
 #: A link that was up for so long begins its backoff anew.
 STEADY_S = 10.0
+#: The broker's time to let a new session work: a cluster that has just lost a node may leave a question unanswered.
+SET_UP_LIMIT_S = 5.0
 #: The broker's time to answer our closing.
 CLOSE_LIMIT_S = 2.0
 
@@ -88,6 +90,7 @@ class Link:
         self._failures = 0
         self._retry_timer: Any = None
         self._steady_timer: Any = None
+        self._set_up_timer: Any = None
         self._declares = True
         self._may_declare = True
 
@@ -157,6 +160,8 @@ class Link:
             return
         self._channel = channel
         channel.add_on_close_callback(self._on_channel_closed)
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = self._loop.call_later(SET_UP_LIMIT_S, self._give_up)
         self._set_up(channel, list(self._parts) if self._declares else [part for part in self._parts if not isinstance(part, Binding)])
 
     def _set_up(self, channel: Any, parts: list[Part]) -> None:
@@ -178,9 +183,16 @@ class Link:
 
     def entered(self) -> None:
         """The user has what it needs: the link works."""
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = None
         if self.trouble is not None:
             _log.info("The broker link is up again.", action="bus.link_up", link=self.name)
         self.trouble = None
+
+    def _give_up(self) -> None:
+        self._set_up_timer = None
+        self._note(Unreliable(f"did not let us work within {SET_UP_LIMIT_S:.0f} s"))
+        self._let_go()
 
     def _forget_failures(self) -> None:
         self._steady_timer = None
@@ -206,6 +218,8 @@ class Link:
 
     def _leave(self) -> None:
         self._channel = None
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = None
         self._cancel(self._steady_timer)
         self._steady_timer = None
         if self._is_up:

@@ -23,7 +23,9 @@ from participants.kit.window import Batch, Window
 #: Deliveries that the broker hands out ahead of their acks.
 PREFETCH = 400
 #: Seconds to wait for the broker's confirm of a batch.
-CONFIRM_TIMEOUT_S = 10.0
+CONFIRM_TIMEOUT_S = 5.0
+#: Seconds that the broker may take to let a new link work.
+SET_UP_TIMEOUT_S = 5.0
 HEARTBEAT_S = 10
 #: Seconds that a node may take to let us in, before the next one is tried.
 SOCKET_TIMEOUT_S = 5
@@ -63,7 +65,7 @@ class RabbitTransport:
             raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT.") from error
         for node in self._nodes:
             node.heartbeat = HEARTBEAT_S
-            node.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+            node.blocked_connection_timeout = 4 * CONFIRM_TIMEOUT_S
             node.socket_timeout = SOCKET_TIMEOUT_S
         # The place of the node in use; links begin with different ones.
         self._place = random.randrange(len(self._nodes))  # noqa: S311 - spreads, guards nothing
@@ -234,7 +236,13 @@ class RabbitTransport:
             steps += self._declarations(channel)
         steps.append(lambda then: self._subscribe(channel, then))
         steps.append(lambda then: channel.basic_consume(self._queue, self._on_message, callback=then))
+        self._loop.call_later(SET_UP_TIMEOUT_S, lambda: self._give_up(channel))
         self._walk(steps)
+
+    def _give_up(self, channel: Any) -> None:
+        """A cluster that has just lost a node may leave a question unanswered."""
+        if channel is self._channel and not self._ready and channel.is_open:
+            self._connection.close()
 
     def _subscribe(self, channel: Any, then: Callable[[Any], None]) -> None:
         """Consume events beside the commands; `then` goes on also when that is refused."""
@@ -378,7 +386,11 @@ class RabbitTransport:
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        self._window.settle(method.delivery_tag, multiple=method.multiple, nacked=isinstance(method, pika.spec.Basic.Nack))
+        nacked = isinstance(method, pika.spec.Basic.Nack)
+        self._window.settle(method.delivery_tag, multiple=method.multiple, nacked=nacked)
+        # A channel that was opened while a queue had no leader may refuse everything for as long as it lives (seen on 3.10).
+        if nacked and self._connection.is_open:
+            self._connection.close()
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         """No queue takes the event: Escrow has not declared its inbox yet. The confirm that follows must not count."""
