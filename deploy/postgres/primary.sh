@@ -2,18 +2,18 @@
 # Make a PostgreSQL primary that can have standbys, and start it.
 #   primary.sh DATA PORT
 # Run it as the user that is to own the server (never root). PostgreSQL's programs are found on PATH, or in $PGBIN.
-# DATA must not exist. The superuser is `postgres`; who may come in is what $ESCROW_PG_AUTH says: scram-sha-256, or trust for a test on
-# loopback. With scram-sha-256 the password is read from the file $ESCROW_PG_PASSWORD_FILE.
-# The server listens on $ESCROW_PG_LISTEN (127.0.0.1) and lets the standbys of $ESCROW_PG_NETWORK (127.0.0.1/32) replicate.
+# DATA must not exist. The superuser is `postgres`; who may come in is what $DEPLOY_PG_AUTH says: scram-sha-256, or trust for a test on
+# loopback. With scram-sha-256 the password is read from the file $DEPLOY_PG_PASSWORD_FILE.
+# The server listens on $DEPLOY_PG_LISTEN (127.0.0.1) and lets the standbys of $DEPLOY_PG_NETWORK (127.0.0.1/32) replicate.
 set -eu
 [ $# -eq 2 ] || { echo "usage: primary.sh DATA PORT" >&2; exit 2; }
 data=$1 port=$2
-auth=${ESCROW_PG_AUTH:-scram-sha-256} listen=${ESCROW_PG_LISTEN:-127.0.0.1} network=${ESCROW_PG_NETWORK:-127.0.0.1/32}
+auth=${DEPLOY_PG_AUTH:-scram-sha-256} listen=${DEPLOY_PG_LISTEN:-127.0.0.1} network=${DEPLOY_PG_NETWORK:-127.0.0.1/32}
 PATH=${PGBIN:+$PGBIN:}$PATH
 [ ! -e "$data" ] || { echo "$data is there already: choose another directory, or remove it." >&2; exit 1; }
 
 set -- -D "$data" -U postgres -E UTF8 --no-locale --data-checksums -A "$auth"
-[ "$auth" = trust ] || set -- "$@" --pwfile "${ESCROW_PG_PASSWORD_FILE:?is needed: the file with the password of postgres}"
+[ "$auth" = trust ] || set -- "$@" --pwfile "${DEPLOY_PG_PASSWORD_FILE:?is needed: the file with the password of postgres}"
 initdb "$@" >/dev/null
 
 cat >>"$data/postgresql.conf" <<CONF

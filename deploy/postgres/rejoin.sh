@@ -22,7 +22,7 @@ pg_rewind -D "$data" -R --source-server="$primary dbname=postgres application_na
 rm -rf "$data"/pg_replslot/*
 cat >>"$data/postgresql.conf" <<CONF
 port = $port
-listen_addresses = '${ESCROW_PG_LISTEN:-127.0.0.1}'
+listen_addresses = '${DEPLOY_PG_LISTEN:-127.0.0.1}'
 CONF
 cat >>"$data/postgresql.auto.conf" <<CONF
 primary_slot_name = '$name'

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make a primary wait for its standbys: no commit returns before it is on the disk of one of them. Called by standby.sh and rejoin.sh.
 #   require.sh NAME PRIMARY
-# Waits first until the standby NAME streams, for at most 60 s. $ESCROW_PG_STANDBYS: all standbys, when there are more than NAME.
+# Waits first until the standby NAME streams, for at most 60 s. $DEPLOY_PG_STANDBYS: all standbys, when there are more than NAME.
 set -eu
 [ $# -eq 2 ] || { echo "usage: require.sh NAME PRIMARY" >&2; exit 2; }
 name=$1 primary="$2 dbname=postgres"
@@ -18,6 +18,6 @@ await() {
     done
 }
 await state streaming
-ask "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (${ESCROW_PG_STANDBYS:-$name})'"
+ask "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (${DEPLOY_PG_STANDBYS:-$name})'"
 ask "SELECT pg_reload_conf()" >/dev/null
 await sync_state quorum

@@ -54,10 +54,10 @@ class RabbitCluster:
                 os.chown(path, self._user.pw_uid, self._user.pw_gid)
         self._env = {
             "PATH": os.environ["PATH"],
-            "ESCROW_MQ_BIN": str(scripts()),
-            "ESCROW_MQ_COOKIE": str(cookie),
-            "ESCROW_MQ_DISK_FREE": "50MB",
-            "ESCROW_MQ_ERL_ARGS": "+S 1:1",  # two cores for everything
+            "DEPLOY_MQ_BIN": str(scripts()),
+            "DEPLOY_MQ_COOKIE": str(cookie),
+            "DEPLOY_MQ_DISK_FREE": "50MB",
+            "DEPLOY_MQ_ERL_ARGS": "+S 1:1",  # two cores for everything
             "ERL_EPMD_PORT": str(free_port()),
         }
 

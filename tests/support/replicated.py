@@ -124,7 +124,7 @@ class PostgresPair:
                 stdout=out,
                 stderr=out,
                 cwd="/",
-                env={"PATH": os.environ["PATH"], "PGBIN": str(self._bin), "ESCROW_PG_AUTH": "trust", "LANG": "C.UTF-8"},
+                env={"PATH": os.environ["PATH"], "PGBIN": str(self._bin), "DEPLOY_PG_AUTH": "trust", "LANG": "C.UTF-8"},
                 timeout=SCRIPT_WITHIN_S,
                 start_new_session=True,
                 **self._identity(),
