@@ -11,10 +11,10 @@ ARGS ?=
 N ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast golden docs check format bench lock clean
+.PHONY: help setup demo test fast test-failover-long golden docs check format bench lock clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 28
 
 setup: $(READY)  ## set up .venv/ from the lock file
 
@@ -36,6 +36,9 @@ test: $(READY)  ## run every test, against a real PostgreSQL and a real RabbitMQ
 
 fast: $(READY)  ## run the quick tests, offline
 	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)
+
+test-failover-long: $(READY)  ## kill primaries and broker nodes under load, twenty times each (about half an hour)
+	ESCROW_TEST_TRIALS=20 $(BIN)/python -m pytest tests/chaos/test_database_failover.py tests/chaos/test_broker_cluster.py $(ARGS)
 
 golden: $(READY)  ## see that recorded orders fold and decide as they did (part of make test)
 	$(BIN)/python -m pytest tests/golden $(ARGS)

@@ -51,13 +51,15 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         examples=["postgresql+psycopg://escrow:PASSWORD@127.0.0.1:5432/escrow"],
-        description="Escrow's database: postgresql+psycopg://… in production, sqlite:///FILE embedded. `serve` and `worker` need it.",
+        description="Escrow's database: postgresql+psycopg://… in production, sqlite:///FILE embedded. `serve` and `worker` need it. "
+        "A primary and its standbys: postgresql+psycopg://USER:PASSWORD@/DATABASE?host=HOST:PORT&host=HOST:PORT.",
     )
     amqp_url: str | None = Field(
         default=None,
         repr=False,
         examples=["amqp://escrow:PASSWORD@127.0.0.1:5672/%2F"],
-        description="The RabbitMQ broker: amqp://… or amqps://…. `serve` and `worker` need it.",
+        description="The RabbitMQ broker: amqp://… or amqps://…. `serve` and `worker` need it. "
+        "The nodes of a cluster: amqp://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/VHOST.",
     )
     namespace: str = Field(
         default="escrow",

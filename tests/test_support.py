@@ -86,7 +86,7 @@ def test_a_broker_is_found() -> None:
 def test_a_private_postgres_survives_restart_and_kill(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of a database restart would have no database that they may break; a machine without PostgreSQL none at all."""
     if source == "wheel":
-        monkeypatch.setattr(postgres, "_binaries", postgres.wheel_binaries)
+        monkeypatch.setattr(postgres, "binaries", postgres.wheel_binaries)
     server = PostgresServer()
     try:
         server.start()

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -77,6 +77,7 @@ class Line:
         consume: bool,
     ) -> None:
         self._context = context
+        self._name, self._names = context.owner, 0
         self._bus = bus
         self._fleet = fleet
         self._watcher = watcher
@@ -256,8 +257,9 @@ class Line:
         if not messages:
             return
         if self._monotonic() - committed_s > 1:
-            outbox_ids = [message.outbox_id for message in messages]
-            still = set(self._persist(lambda: self._fleet.owned(self._context.owner, outbox_ids)))
+            # Under the name that wrote them: an outage meanwhile changes ours.
+            owner, outbox_ids = self._context.owner, [message.outbox_id for message in messages]
+            still = set(self._persist(lambda: self._fleet.owned(owner, outbox_ids)))
             messages = [message for message in messages if message.outbox_id in still]
         self._relay.sending(messages, committed_s)
         self._bus.publish(messages)
@@ -354,9 +356,15 @@ class Line:
             what = "the database refuses what its user must do" if refuses else "the database does not answer"
             _log.warning(what, action="database_away", error=str(error))
         self.database_up = False
+        self._change_name()
         self._bus.pause()
         if wait_s:
             self._pause(wait_s)
+
+    def _change_name(self) -> None:
+        """A commit whose answer was lost may have left messages that we know nothing of: they are another's now, and adopted (R17)."""
+        self._names += 1
+        self._context = replace(self._context, owner=f"{self._name}~{self._names}")
 
     def _database_is_back(self) -> None:
         if not self.database_up:

@@ -12,6 +12,7 @@ import pika.exceptions
 from pika import frame, spec
 from pika.adapters.select_connection import SelectConnection
 
+from orchestrator.contract import each_node
 from orchestrator.errors import SettingsError
 
 #: A link that is dead is noticed within two of these.
@@ -28,26 +29,34 @@ UNREADABLE_HEADERS = "escrow-unreadable-headers"
 
 def parameters(
     url: str, *, heartbeat_s: int = HEARTBEAT_S, blocked_connection_timeout_s: float = BLOCKED_CONNECTION_TIMEOUT_S
-) -> pika.URLParameters:
-    """The settings of one connection; `amqp://` or `amqps://`.
+) -> list[pika.URLParameters]:
+    """The settings of one connection, for each node that the URL names; `amqp://` or `amqps://`.
 
     Raises: SettingsError. The password is in no message.
     """
     try:
-        settings = pika.URLParameters(url)
+        nodes = [pika.URLParameters(node) for node in each_node(url)]
     except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
-        raise SettingsError("ESCROW_AMQP_URL is not an AMQP URL. Fix: write amqp://USER:PASSWORD@HOST:PORT/VHOST.") from error
-    settings.heartbeat = heartbeat_s
-    settings.blocked_connection_timeout = blocked_connection_timeout_s
-    settings.socket_timeout = SOCKET_TIMEOUT_S
-    settings.stack_timeout = STACK_TIMEOUT_S
-    return settings
+        raise SettingsError(
+            "ESCROW_AMQP_URL is not an AMQP URL. Fix: write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT."
+        ) from error
+    for settings in nodes:
+        settings.heartbeat = heartbeat_s
+        settings.blocked_connection_timeout = blocked_connection_timeout_s
+        settings.socket_timeout = SOCKET_TIMEOUT_S
+        settings.stack_timeout = STACK_TIMEOUT_S
+    return nodes
+
+
+def addresses(nodes: Sequence[pika.connection.Parameters]) -> str:
+    """Where the nodes are, for a person: `a:5672, b:5672`."""
+    return ", ".join(f"{node.host}:{node.port}" for node in nodes)
 
 
 @contextmanager
-def blocking(settings: pika.connection.Parameters) -> Iterator[pika.BlockingConnection]:
-    """A blocking connection for set-up and examination; never on the line. Raises what pika raises."""
-    connection = pika.BlockingConnection(settings)
+def blocking(nodes: Sequence[pika.connection.Parameters]) -> Iterator[pika.BlockingConnection]:
+    """A blocking connection to the first node that answers, for set-up and examination; never on the line. Raises what pika raises."""
+    connection = pika.BlockingConnection(nodes)
     try:
         yield connection
     finally:

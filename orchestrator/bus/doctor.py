@@ -17,7 +17,7 @@ from typing import Any
 import pika
 from pika import exceptions
 
-from orchestrator.bus.connection import HEARTBEAT_S, blocking, parameters
+from orchestrator.bus.connection import HEARTBEAT_S, addresses, blocking, parameters
 from orchestrator.bus.topology import Binding, Exchange, Part, Queue, inbound, outbound
 from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, explain
 from orchestrator.contract import Topology
@@ -69,11 +69,11 @@ def needed(topology: Topology) -> Rights:
 def examine(url: str, topology: Topology, participants: Collection[str]) -> list[Check]:
     """Examine everything that can be reached, in order; never raises for what it finds. Blocks for some seconds at most."""
     try:
-        settings = parameters(url)
+        nodes = parameters(url)
     except SettingsError as error:
         return [Check("broker address", False, str(error), "correct ESCROW_AMQP_URL.")]
-    user, vhost = settings.credentials.username, settings.virtual_host
-    where = f"{settings.host}:{settings.port}"
+    user, vhost = nodes[0].credentials.username, nodes[0].virtual_host
+    where = addresses(nodes)
     give = f"{needed(topology).command(user, vhost)} (it replaces what the user may do now)"
     offered: list[int] = []
 
@@ -81,9 +81,10 @@ def examine(url: str, topology: Topology, participants: Collection[str]) -> list
         offered.append(broker_s)
         return HEARTBEAT_S
 
-    settings.heartbeat = agree
+    for settings in nodes:
+        settings.heartbeat = agree
     try:
-        with blocking(settings) as connection:
+        with blocking(nodes) as connection:
             checks = [
                 Check("broker reachable", True, where),
                 Check("broker login", True, f"user {user}, virtual host {vhost}"),

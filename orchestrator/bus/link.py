@@ -4,6 +4,8 @@ Everything here runs on the thread of the loop. A session is one connection with
 
     open() → connecting → channel → topology declared or verified → user.up(channel) … user.down() → wait → connecting …
 
+Of a cluster it tries the nodes in turn.
+
 The first session declares its part of the topology; later ones verify it passively, and one that finds a part missing makes the next
 declare again. A user without permission to declare works with what others declared.
 """
@@ -17,9 +19,9 @@ import pika
 import structlog
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.bus.connection import Connection
+from orchestrator.bus.connection import Connection, addresses
 from orchestrator.bus.topology import Binding, Part
-from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, Trouble, explain
+from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, Trouble, Unreliable, explain
 
 #: Full jitter: the wait before attempt k + 1 is jitter * min(RETRY_MAX_S, RETRY_FIRST_S * 2**k).
 RETRY_FIRST_S = 0.1
@@ -28,6 +30,8 @@ RETRY_MAX_S = 10.0
 RETRY_SETUP_S = 10.0
 #: A link that was up for so long begins its backoff anew.
 STEADY_S = 10.0
+#: The broker's time to let a new session work: a cluster that has just lost a node may leave a question unanswered.
+SET_UP_LIMIT_S = 5.0
 #: The broker's time to answer our closing.
 CLOSE_LIMIT_S = 2.0
 
@@ -54,13 +58,13 @@ def retry_delay(failures: int, jitter: float) -> float:
 
 
 class Link:
-    """See the module. `jitter` gives numbers in [0, 1)."""
+    """See the module. `nodes`: the settings of a connection to each, at least one; `jitter` gives numbers in [0, 1)."""
 
     def __init__(
         self,
         name: str,
         loop: IOLoop,
-        settings: pika.connection.Parameters,
+        nodes: Sequence[pika.connection.Parameters],
         parts: Sequence[Part],
         user: User,
         *,
@@ -71,8 +75,9 @@ class Link:
         #: Why the link is not up; None once it is.
         self.trouble: Trouble | None = None
         self._loop = loop
-        self._settings = settings
-        self._where = f"{settings.host}:{settings.port}"
+        #: The nodes of the cluster, and the place of the one in use. Links begin with different ones, so that a cluster is used evenly.
+        self._nodes = nodes
+        self._place = int(jitter() * len(nodes))
         self._parts = list(parts)
         self._user = user
         self._jitter = jitter
@@ -85,6 +90,7 @@ class Link:
         self._failures = 0
         self._retry_timer: Any = None
         self._steady_timer: Any = None
+        self._set_up_timer: Any = None
         self._declares = True
         self._may_declare = True
 
@@ -138,7 +144,7 @@ class Link:
     def _connect(self) -> None:
         self._retry_timer = None
         self._connection = Connection(
-            self._settings,
+            self._nodes[self._place],
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_closed,
             on_close_callback=self._on_closed,
@@ -154,6 +160,8 @@ class Link:
             return
         self._channel = channel
         channel.add_on_close_callback(self._on_channel_closed)
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = self._loop.call_later(SET_UP_LIMIT_S, self._give_up)
         self._set_up(channel, list(self._parts) if self._declares else [part for part in self._parts if not isinstance(part, Binding)])
 
     def _set_up(self, channel: Any, parts: list[Part]) -> None:
@@ -175,9 +183,16 @@ class Link:
 
     def entered(self) -> None:
         """The user has what it needs: the link works."""
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = None
         if self.trouble is not None:
             _log.info("The broker link is up again.", action="bus.link_up", link=self.name)
         self.trouble = None
+
+    def _give_up(self) -> None:
+        self._set_up_timer = None
+        self._note(Unreliable(f"did not let us work within {SET_UP_LIMIT_S:.0f} s"))
+        self._let_go()
 
     def _forget_failures(self) -> None:
         self._steady_timer = None
@@ -203,6 +218,8 @@ class Link:
 
     def _leave(self) -> None:
         self._channel = None
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = None
         self._cancel(self._steady_timer)
         self._steady_timer = None
         if self._is_up:
@@ -230,16 +247,18 @@ class Link:
         if self.trouble.is_setup:
             self._declares = self._may_declare = True
             return RETRY_SETUP_S
+        self._place = (self._place + 1) % len(self._nodes)
         delay = retry_delay(self._failures, self._jitter())
         self._failures += 1
-        return delay
+        # Another node may be up while one is down: a round over all of them comes before the first longer wait.
+        return min(delay, RETRY_FIRST_S) if self._failures < len(self._nodes) else delay
 
     # --- what went wrong ---------------------------------------------------------------------------------------------
 
     def _note(self, reason: Exception) -> None:
         if not self._is_wanted:
             return
-        trouble = self._consider(explain(reason, self._where))
+        trouble = self._consider(explain(reason, addresses([self._nodes[self._place]])))
         if self.trouble is None or str(trouble) != str(self.trouble):
             _log.warning(f"The broker link is down: {trouble}", action="bus.link_down", link=self.name)
         self.trouble = trouble

@@ -28,14 +28,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Publisher:
-    """The publishing end of the bus. `settle` is called once for each message; `changed` when `is_up` or `is_blocked` did."""
+    """The publishing end of the bus.
 
-    def __init__(self, settle: Callable[[OutboxMessage, Outcome], None], changed: Callable[[], None]) -> None:
+    `settle` is called once for each message; `changed` when `is_up` or `is_blocked` did; `refused` when the broker refused a message. A new
+    session must follow: a channel that was opened while a queue had no leader may refuse everything for that queue for as long as it lives
+    (seen on 3.10).
+    """
+
+    def __init__(self, settle: Callable[[OutboxMessage, Outcome], None], changed: Callable[[], None], refused: Callable[[], None]) -> None:
         self.is_up = False
         #: The broker has stopped reading (an alarm): what comes now waits in line.
         self.is_blocked = False
         self._settle = settle
         self._changed = changed
+        self._refused = refused
         self._channel: Any = None
         self._window = WINDOW_FIRST
         self._waiting: deque[OutboxMessage] = deque()
@@ -43,6 +49,8 @@ class Publisher:
         self._tags: deque[int] = deque()
         self._in_flight: dict[int, OutboxMessage] = {}
         self._last_tag = 0
+        #: The first tag in flight at the last look.
+        self._oldest: int | None = None
         #: Messages the broker gave back; their confirm follows.
         self._returned: Counter[_Key] = Counter()
 
@@ -51,12 +59,22 @@ class Publisher:
         """Nothing waits and nothing is in flight."""
         return not self._waiting and not self._in_flight
 
+    def is_stalled(self) -> bool:
+        """Whether the message that was the oldest at the last call is still not confirmed, though the broker reads. Call it at an interval.
+
+        A broker may forget a message while its queue changes leaders (3.10 does), and never say so: such a session must be given up.
+        """
+        oldest = next(iter(self._in_flight), None) if self.is_up and not self.is_blocked else None
+        before, self._oldest = self._oldest, oldest
+        return oldest is not None and oldest == before
+
     # --- the link's side ---------------------------------------------------------------------------------------------
 
     def up(self, channel: Any) -> None:
         """A new session: tags count from 1 again."""
         self._window = WINDOW_FIRST
         self._last_tag = 0
+        self._oldest = None
         channel.add_on_return_callback(self._on_return)
         channel.connection.add_on_connection_blocked_callback(lambda connection, _: self._on_blocked(connection, is_blocked=True))
         channel.connection.add_on_connection_unblocked_callback(lambda connection, _: self._on_blocked(connection, is_blocked=False))
@@ -144,6 +162,8 @@ class Publisher:
             self._finish(method.delivery_tag, outcome)
             while self._tags and self._tags[0] not in self._in_flight:
                 self._tags.popleft()
+        if outcome == "nacked":
+            self._refused()
         self._fill()
 
     def _finish(self, tag: int, outcome: Outcome) -> None:

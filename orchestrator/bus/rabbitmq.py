@@ -24,10 +24,13 @@ from orchestrator.bus.consumer import Consumer
 from orchestrator.bus.link import CLOSE_LIMIT_S, Link
 from orchestrator.bus.publisher import Outcome, Publisher
 from orchestrator.bus.topology import inbound, outbound
+from orchestrator.bus.trouble import Unreliable
 from orchestrator.contract import Topology
 
 #: How long `close` waits for the confirms of what was published.
 DRAIN_LIMIT_S = 2.0
+#: A message that is not confirmed after this, and as long again at most, means that the broker has forgotten it.
+CONFIRM_LIMIT_S = 3.0
 #: How long `inbox_depth` waits for the broker.
 DEPTH_LIMIT_S = 1.0
 
@@ -56,13 +59,13 @@ class RabbitBus:
 
         Raises: SettingsError when the URL is none.
         """
-        self._settings = parameters(url, heartbeat_s=heartbeat_s, blocked_connection_timeout_s=blocked_connection_timeout_s)
+        self._nodes = parameters(url, heartbeat_s=heartbeat_s, blocked_connection_timeout_s=blocked_connection_timeout_s)
         self._topology = topology
         self._participants = frozenset(participants)
         self._jitter = jitter
         self._sink: Callable[[BusEvent], None] = lambda _: None
         self._last_change = LinkChanged(consuming=False, publishing=False)
-        self._publisher = Publisher(self._settle, self._report_links)
+        self._publisher = Publisher(self._settle, self._report_links, self._on_refused)
         self._consumer = Consumer(topology.inbox, prefetch, deliver=self._deliver, changed=self._report_links, cancelled=self._on_cancelled)
         self._consumes = False
         self._loop = IOLoop()
@@ -83,12 +86,12 @@ class RabbitBus:
         # A process that only publishes declares the inbox too: events that come before the first worker must find a queue.
         outward = [*([] if consume else inbound(self._topology)), *outbound(self._topology, self._participants)]
         self._outward = Link(
-            "publish", self._loop, self._settings, outward, self._publisher, jitter=self._jitter, on_idle=self._stop_when_idle
+            "publish", self._loop, self._nodes, outward, self._publisher, jitter=self._jitter, on_idle=self._stop_when_idle
         )
         self._inward = Link(
             "consume",
             self._loop,
-            self._settings,
+            self._nodes,
             inbound(self._topology),
             self._consumer,
             jitter=self._jitter,
@@ -96,6 +99,7 @@ class RabbitBus:
         )
         self._thread = threading.Thread(target=self._run, name="escrow-bus", daemon=True)
         self._call(self._outward.open)
+        self._call(self._watch_confirms)
         if consume:
             self._call(self._inward.open)
         self._thread.start()
@@ -165,6 +169,15 @@ class RabbitBus:
 
     def _publish(self, batch: list[OutboxMessage]) -> None:
         self._publisher.publish(batch)
+
+    def _watch_confirms(self) -> None:
+        if self._publisher.is_stalled():
+            self._outward.fail(Unreliable(f"did not confirm a message within {CONFIRM_LIMIT_S:.0f} s"))
+        if not self._is_draining:
+            self._loop.call_later(CONFIRM_LIMIT_S, self._watch_confirms)
+
+    def _on_refused(self) -> None:
+        self._outward.fail(Unreliable("refused a message (nack)"))
 
     def _on_cancelled(self, reason: Exception) -> None:
         self._inward.fail(reason)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pika.exceptions
 
-from orchestrator.bus.connection import blocking, parameters
+from orchestrator.bus.connection import addresses, blocking, parameters
 from orchestrator.bus.trouble import explain
 from orchestrator.contract import QUORUM_ARGUMENTS, Topology
 
@@ -93,15 +93,14 @@ def declare(url: str, topology: Topology, participants: Collection[str]) -> None
 
     Raises: SettingsError when the broker refuses it, with what to change; BusUnavailable when the broker is away.
     """
-    settings = parameters(url)
-    where = f"{settings.host}:{settings.port}"
+    nodes = parameters(url)
     try:
-        with blocking(settings) as connection:
+        with blocking(nodes) as connection:
             channel = connection.channel()
             for part in [*inbound(topology), *outbound(topology, participants)]:
                 part.declare(channel)
     except (pika.exceptions.AMQPError, OSError) as error:
-        raise explain(error, where).as_error() from error
+        raise explain(error, addresses(nodes)).as_error() from error
 
 
 def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
@@ -109,9 +108,9 @@ def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
 
     Raises: as `declare`.
     """
-    settings = parameters(url)
+    nodes = parameters(url)
     try:
-        with blocking(settings) as connection:
+        with blocking(nodes) as connection:
             channel = connection.channel()
             for part in [*inbound(topology), *outbound(topology, participants)]:
                 if isinstance(part, Queue):
@@ -119,4 +118,4 @@ def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
                 elif isinstance(part, Exchange):
                     channel.exchange_delete(part.name)
     except (pika.exceptions.AMQPError, OSError) as error:
-        raise explain(error, f"{settings.host}:{settings.port}").as_error() from error
+        raise explain(error, addresses(nodes)).as_error() from error

@@ -35,6 +35,10 @@ class Trouble:
         return SettingsError(str(self)) if self.is_setup else BusUnavailable(str(self))
 
 
+class Unreliable(Exception):
+    """A session that is open and does not do its work; the text goes on from "The broker at …"."""
+
+
 def explain(error: BaseException, where: str) -> Trouble:
     """Put a pika error, or an error of the socket below it, in words. `where` is the broker's address, without the password.
 
@@ -56,6 +60,8 @@ def explain(error: BaseException, where: str) -> Trouble:
             code=530,
             is_setup=True,
         )
+    if isinstance(error, Unreliable):
+        return Trouble(problem=f"The broker at {where} {error}", fix=_LOOK)
     if isinstance(error, exceptions.ChannelClosedByBroker):
         return _refused(error.reply_code, error.reply_text)
     if isinstance(error, exceptions.ConnectionClosedByBroker):
@@ -67,6 +73,7 @@ def explain(error: BaseException, where: str) -> Trouble:
     return Trouble(problem=f"The broker at {where} cannot be reached: {_last_words(error)}", fix=_WAIT)
 
 
+_LOOK = "nothing when it passes, as after the loss of a node; else see `rabbitmqctl list_queues name leader online policy`."
 _WAIT = "see that it runs and that the address is right; Escrow goes on trying."
 
 

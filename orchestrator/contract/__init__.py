@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.contract.brokers import each_node
 from orchestrator.contract.envelope import Envelope, Wire, decode, digest, encode, encode_binary
 from orchestrator.contract.ids import (
     ESCROW_NAMESPACE_UUID,
@@ -34,6 +35,7 @@ __all__ = [
     "command_id",
     "decode",
     "digest",
+    "each_node",
     "encode",
     "encode_binary",
     "event_command_id",

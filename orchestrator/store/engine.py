@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from orchestrator.errors import SettingsError
 from orchestrator.store.dialect import CLOCK_OPTION, WRITE_OPTION, Clock
+from orchestrator.store.timeline import FENCE_OPTION, Fence
 
 #: How long a statement waits for a lock, and a session may sit in an open transaction.
 LOCK_TIMEOUT_MS = 2_000
@@ -17,8 +19,15 @@ POOL_SIZE = 5
 POOL_OVERFLOW_MAX = 10
 #: How long a caller waits for a free connection.
 POOL_TIMEOUT_S = 5
+#: How long a server may take to let us in; a host among several is given up sooner, because another waits for us.
+CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_OF_SEVERAL_S = 5, 2
+#: The SQLSTATE of a write to a server that is read-only: it was the primary.
+_READ_ONLY = "25006"
 
-_FIX = "Use postgresql+psycopg://USER:PASSWORD@HOST:5432/DATABASE, or sqlite:///PATH/escrow.db (four slashes for an absolute path)."
+_FIX = (
+    "Use postgresql+psycopg://USER:PASSWORD@HOST:5432/DATABASE, of several servers postgresql+psycopg://USER:PASSWORD@/DATABASE"
+    "?host=HOST:5432&host=HOST:5432, or sqlite:///PATH/escrow.db (four slashes for an absolute path)."
+)
 
 
 #: What the composition root hands about without knowing SQLAlchemy.
@@ -43,9 +52,13 @@ def make_engine(url: str, *, clock: Clock | None) -> sa.Engine:
 
 def _postgresql(url: sa.URL) -> sa.Engine:
     settings = f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
+    hosts = url.query.get("host", "")
+    is_one_of_several = "," in hosts if isinstance(hosts, str) else len(hosts) > 1
     defaults: dict[str, Any] = {
         "application_name": "escrow",
-        "connect_timeout": 5,
+        "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if is_one_of_several else CONNECT_TIMEOUT_S,
+        # A standby answers too: never with a session that could not write.
+        "target_session_attrs": "read-write",
         # A host that vanished is noticed within 4 s when silent and 4 s when it does not take what is sent.
         "keepalives": 1,
         "keepalives_idle": 2,
@@ -54,7 +67,8 @@ def _postgresql(url: sa.URL) -> sa.Engine:
         "tcp_user_timeout": 4_000,
     }
     given = dict(url.query)
-    return sa.create_engine(
+    fence = Fence(lambda parameters: psycopg.connect(**parameters))
+    engine = sa.create_engine(
         url,
         hide_parameters=True,
         connect_args={name: value for name, value in defaults.items() if name not in given}
@@ -66,7 +80,24 @@ def _postgresql(url: sa.URL) -> sa.Engine:
         pool_use_lifo=True,
         # A broken connection shows at its next statement, which is retried whole; asking first would cost a round trip a batch.
         pool_pre_ping=False,
+        execution_options={FENCE_OPTION: fence},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
+        return fence.connect(parameters)
+
+    @event.listens_for(engine, "handle_error")
+    def leave_read_only(context: Any) -> None:
+        # Sessions with a primary that became read-only are of no use: the next one finds the server that takes writes.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
+
+    @event.listens_for(engine, "engine_disposed")
+    def stop_watch(_engine: sa.Engine) -> None:
+        fence.close()
+
+    return engine
 
 
 def _sqlite(url: sa.URL, clock: Clock | None) -> sa.Engine:

@@ -246,6 +246,16 @@ jobs = Table(
     PrimaryKeyConstraint("name"),
 )
 
+#: The timelines of PostgreSQL that this data was written on: a server on a lower one is an old primary.
+timelines = Table(
+    "timelines",
+    metadata,
+    Column("system_identifier", Name, nullable=False),
+    Column("timeline", BigInteger, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    PrimaryKeyConstraint("system_identifier", "timeline"),
+)
+
 parked = Table(
     "parked",
     metadata,

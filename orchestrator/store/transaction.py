@@ -14,7 +14,20 @@ from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quaranti
 from orchestrator.contract import ESCROW_NAMESPACE_UUID
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.saga.order import Order
-from orchestrator.store import counters, deadlines, definitions, idempotency, jobs, journal, orders, outbox, parked, quarantine, workers
+from orchestrator.store import (
+    counters,
+    deadlines,
+    definitions,
+    idempotency,
+    jobs,
+    journal,
+    orders,
+    outbox,
+    parked,
+    quarantine,
+    timeline,
+    workers,
+)
 from orchestrator.store.dialect import of, reading, writing
 
 
@@ -104,7 +117,8 @@ class SqlStore:
     # --- definitions ---
 
     def register(self, registrations: Sequence[definitions.Registration]) -> None:
-        """See `definitions.register`."""
+        """See `definitions.register`. Raises, besides: StoreUnavailable on an old primary that came back."""
+        timeline.keep(self._engine)
         definitions.register(self._engine, registrations)
 
     def stored_definition(self, name: str, version: int) -> bytes | None:
@@ -126,7 +140,8 @@ class SqlStore:
     # --- workers and their messages ---
 
     def beat(self, incarnation: str, role: str, link_up_at: datetime | None) -> workers.Beat:
-        """Say that a worker lives, and look around."""
+        """Say that a worker lives, and look around. Raises: StoreUnavailable, also on an old primary that came back."""
+        timeline.keep(self._engine)
         with writing(self._engine) as connection:
             return workers.beat(connection, incarnation, role, link_up_at)
 

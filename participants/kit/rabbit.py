@@ -13,7 +13,7 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire, each_node
 from participants.kit.connection import Connection
 from participants.kit.subscription import Subscription
 from participants.kit.transport import Published, Received
@@ -23,8 +23,12 @@ from participants.kit.window import Batch, Window
 #: Deliveries that the broker hands out ahead of their acks.
 PREFETCH = 400
 #: Seconds to wait for the broker's confirm of a batch.
-CONFIRM_TIMEOUT_S = 10.0
+CONFIRM_TIMEOUT_S = 5.0
+#: Seconds that the broker may take to let a new link work.
+SET_UP_TIMEOUT_S = 5.0
 HEARTBEAT_S = 10
+#: Seconds that a node may take to let us in, before the next one is tried.
+SOCKET_TIMEOUT_S = 5
 #: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
 #: Seconds after which a subscription that was refused is tried again.
@@ -44,7 +48,8 @@ class RabbitTransport:
 
     A broker user that may not declare (403) finds them declared by Escrow, and only uses them. One whose name is the participant's is
     named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`). One that may not subscribe acts by command only, says so
-    in `trouble`, and tries again every `RESUBSCRIBE_S`.
+    in `trouble`, and tries again every `RESUBSCRIBE_S`. Of a cluster (`amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`) it tries the
+    nodes in turn.
     """
 
     def __init__(
@@ -55,13 +60,17 @@ class RabbitTransport:
         Raises: ValueError when the URL is none. The password is in no message.
         """
         try:
-            self._parameters = pika.URLParameters(url)
+            self._nodes = [pika.URLParameters(node) for node in each_node(url)]
         except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
-            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST.") from error
-        self._parameters.heartbeat = HEARTBEAT_S
-        self._parameters.blocked_connection_timeout = 2 * CONFIRM_TIMEOUT_S
+            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT.") from error
+        for node in self._nodes:
+            node.heartbeat = HEARTBEAT_S
+            node.blocked_connection_timeout = 4 * CONFIRM_TIMEOUT_S
+            node.socket_timeout = SOCKET_TIMEOUT_S
+        # The place of the node in use; links begin with different ones.
+        self._place = random.randrange(len(self._nodes))  # noqa: S311 - spreads, guards nothing
         # The broker vouches for it: it refuses any name but the user's own.
-        self._user_id = participant if self._parameters.credentials.username == participant else None
+        self._user_id = participant if self._nodes[0].credentials.username == participant else None
         self._topology = topology
         self._participant = participant
         self._queue = topology.command_queue(participant)
@@ -190,7 +199,7 @@ class RabbitTransport:
             self._lose("It was told to be down.")
             return
         self._connection = Connection(
-            self._parameters,
+            self._nodes[self._place],
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_down,
             on_close_callback=self._on_down,
@@ -227,7 +236,13 @@ class RabbitTransport:
             steps += self._declarations(channel)
         steps.append(lambda then: self._subscribe(channel, then))
         steps.append(lambda then: channel.basic_consume(self._queue, self._on_message, callback=then))
+        self._loop.call_later(SET_UP_TIMEOUT_S, lambda: self._give_up(channel))
         self._walk(steps)
+
+    def _give_up(self, channel: Any) -> None:
+        """A cluster that has just lost a node may leave a question unanswered."""
+        if channel is self._channel and not self._ready and channel.is_open:
+            self._connection.close()
 
     def _subscribe(self, channel: Any, then: Callable[[Any], None]) -> None:
         """Consume events beside the commands; `then` goes on also when that is refused."""
@@ -302,6 +317,9 @@ class RabbitTransport:
             return
         wait_s = random.uniform(0, min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(self._failures, 10)))  # noqa: S311 - spreads, guards nothing
         self._failures += 1
+        self._place = (self._place + 1) % len(self._nodes)
+        if self._failures < len(self._nodes):  # another node may be up while one is down
+            wait_s = min(wait_s, RECONNECT_FIRST_S)
         if self._told != self._trouble:
             self._told = self._trouble
             extra = {"action": "link_down"}
@@ -309,7 +327,7 @@ class RabbitTransport:
         self._loop.call_later(wait_s, self._connect)
 
     def _explain(self, reason: BaseException) -> str:
-        return explain(reason, self._parameters, self._topology, self._participant, self._event_types)
+        return explain(reason, self._nodes[self._place], self._topology, self._participant, self._event_types)
 
     def _lose(self, reason: str) -> None:
         """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
@@ -368,7 +386,11 @@ class RabbitTransport:
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        self._window.settle(method.delivery_tag, multiple=method.multiple, nacked=isinstance(method, pika.spec.Basic.Nack))
+        nacked = isinstance(method, pika.spec.Basic.Nack)
+        self._window.settle(method.delivery_tag, multiple=method.multiple, nacked=nacked)
+        # A channel that was opened while a queue had no leader may refuse everything for as long as it lives (seen on 3.10).
+        if nacked and self._connection.is_open:
+            self._connection.close()
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         """No queue takes the event: Escrow has not declared its inbox yet. The confirm that follows must not count."""

@@ -46,6 +46,7 @@ class Installation:
         self._numbers = itertools.count(1)
         self._processes: list[Process] = []
         self._doors: dict[str, str] = {}
+        self._ready: dict[int, str] = {}
         self.participants: dict[str, Process] = {}
         self.workers: list[Process] = []
         self.played = Played(amqp_url, self.namespace)
@@ -75,6 +76,10 @@ class Installation:
         worker, ready = self._spawn_worker(failpoint)
         worker.wait_for_http(ready)
         return worker
+
+    def ready_url(self, worker: Process) -> str:
+        """Where a worker says whether it is ready."""
+        return self._ready[worker.pid]
 
     def start_participant(self, name: str) -> None:
         """Start a participant on the tables it has, if any; returns when it is up."""
@@ -240,7 +245,8 @@ class Installation:
             env["ESCROW_FAILPOINT"] = failpoint
         worker = self._process("orchestrator", "worker", name="worker", env=env)
         self.workers.append(worker)
-        return worker, f"http://127.0.0.1:{port}/readyz"
+        self._ready[worker.pid] = f"http://127.0.0.1:{port}/readyz"
+        return worker, self._ready[worker.pid]
 
     def _spawn_participant(self, name: str) -> None:
         database = f"sqlite:///{self.home / name}.db"

@@ -12,7 +12,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError, UnroutableError
 
-from orchestrator.contract import QUORUM_ARGUMENTS, Envelope, Topology, Wire, decode, encode, event_key
+from orchestrator.contract import QUORUM_ARGUMENTS, Envelope, Topology, Wire, decode, each_node, encode, event_key
 from tests.support.processes import eventually
 
 #: The event that answers each command.
@@ -38,9 +38,10 @@ class Played:
     """One thread's link; it comes back by itself after the broker was away."""
 
     def __init__(self, url: str, namespace: str) -> None:
-        self._parameters = pika.URLParameters(url)
-        self._parameters.heartbeat = 0  # tests look away for longer than a heartbeat
-        self._parameters.blocked_connection_timeout = 30
+        self._nodes = [pika.URLParameters(node) for node in each_node(url)]
+        for node in self._nodes:
+            node.heartbeat = 0  # tests look away for longer than a heartbeat
+            node.blocked_connection_timeout = 30
         self._channel: BlockingChannel | None = None
         self._kept: dict[str, list[Envelope]] = defaultdict(list)
         #: Every command that arrived, in order of arrival on its queue: name, order id, attempt.
@@ -200,7 +201,7 @@ class Played:
 
     def _open(self) -> BlockingChannel:
         if self._channel is None or not self._channel.is_open:
-            channel: BlockingChannel = pika.BlockingConnection(self._parameters).channel()
+            channel: BlockingChannel = pika.BlockingConnection(self._nodes).channel()
             channel.confirm_delivery()
             self._channel = channel
         return self._channel

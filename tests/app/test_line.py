@@ -39,6 +39,8 @@ class TroubledStore(SqlStore):
     refuses_as: type[EscrowError] = DataRefused
     is_away = False
     is_busy = False
+    #: Its next commit is done, and the answer lost.
+    loses_answer = False
     #: How often it was.
     times_busy = 0
 
@@ -59,6 +61,9 @@ class TroubledStore(SqlStore):
 
             tx.write = refusing  # type: ignore[method-assign]
             yield tx
+        if self.loses_answer:
+            self.loses_answer = False
+            raise StoreUnavailable
 
 
 class WatchedBus(MemoryBus):
@@ -164,6 +169,21 @@ def test_while_the_database_is_away_nothing_is_lost(running: Running) -> None:
     eventually(lambda: not running.line.database_up)
     store_of(running).is_away = False
     eventually(lambda: running.state("o1") == "reserving_inventory")
+
+
+def test_what_a_commit_in_doubt_left_behind_is_sent(running: Running) -> None:
+    """If it failed, a failover could leave a command unsent for as long as its worker lives: nobody adopts the rows of the living."""
+    store_of(running).loses_answer = True
+    running.place("o1")
+    eventually(lambda: running.state("o1") == "reserving_inventory")
+    running.house.clock += timedelta(seconds=2)
+
+    def is_sent() -> bool:
+        running.line.tick()
+        return running.broker.depth(Topology().command_queue("inventory")) == 1
+
+    eventually(is_sent)
+    eventually(lambda: running.house.queries.outbox_size() == 0)
 
 
 def test_a_batch_that_waits_for_a_lock_is_run_again_and_nobody_is_let_go(running: Running) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.bus.connection import UNREADABLE_HEADERS
 from orchestrator.bus.link import retry_delay
+from orchestrator.bus.publisher import Publisher
 from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import declare
 from orchestrator.contract import Topology, Wire
@@ -34,6 +35,53 @@ def _cut(bus: RabbitBus) -> None:
     for link in (bus._inward, bus._outward):
         assert link.connection is not None
         link.connection._transport._sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_nodes_of_a_cluster_are_tried_in_turn(rabbit: RabbitWorld) -> None:
+    """Broken: with one node of three down a worker would wait for that node, or take a third longer for every start."""
+    user, _, host = rabbit.url.rpartition("@")
+    for first in (f"127.0.0.1:{free_port()},", f"127.0.0.1:{free_port()},127.0.0.1:{free_port()},"):
+        bus, mailbox = RabbitBus(f"{user}@{first}{host}", rabbit.topology, PARTICIPANTS, jitter=lambda: 0.0), Mailbox()
+        rabbit.buses.append(bus)
+        bus.start(mailbox, consume=True)
+        mailbox.link(consuming=True, publishing=True)
+        declare(f"{user}@{first}{host}", rabbit.topology, PARTICIPANTS)
+
+
+def test_a_message_that_the_broker_forgot_ends_the_session(rabbit: RabbitWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: everything would wait behind one message whose confirm never comes."""
+    message = maker(rabbit.topology)
+    publisher = Publisher(lambda *_: None, lambda: None, lambda: None)
+    publisher.is_up, publisher._in_flight = True, {1: message("1"), 2: message("2")}
+    looks = [publisher.is_stalled(), publisher.is_stalled()]
+    del publisher._in_flight[1]
+    looks += [publisher.is_stalled(), publisher.is_stalled()]
+    publisher.is_blocked = True  # the broker does not read: that has a limit of its own
+    assert [*looks, publisher.is_stalled()] == [False, True, False, True, False]
+
+    bus, mailbox = _started(rabbit)
+    answers = iter([True])
+    monkeypatch.setattr(bus._publisher, "is_stalled", lambda: next(answers, False))
+    mailbox.link(publishing=False)
+    mailbox.link(publishing=True)
+    bus.publish([message("3")])
+    assert mailbox.outcomes(1) == {"3": "confirmed"}
+
+
+def test_a_refused_message_ends_the_session(rabbit: RabbitWorld) -> None:
+    """Broken: a channel opened while a queue had no leader refuses all for that queue as long as it lives (3.10): nothing would be sent."""
+    bus, mailbox = _started(rabbit)
+    full = rabbit.channel.queue_declare("", exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}).method.queue
+    rabbit.channel.queue_bind(full, rabbit.topology.commands, "full")
+    message = maker(rabbit.topology)
+    bus.publish([message("1", routing_key="full")])
+    assert mailbox.outcomes(1) == {"1": "confirmed"}
+    bus.publish([message("2", routing_key="full")])
+    assert mailbox.outcomes(1) == {"2": "nacked"}
+    mailbox.link(publishing=False)
+    mailbox.link(publishing=True)
+    bus.publish([message("3")])
+    assert mailbox.outcomes(1) == {"3": "confirmed"}
 
 
 def test_cut_link_comes_back_with_what_was_unacked(rabbit: RabbitWorld) -> None:

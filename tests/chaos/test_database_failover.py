@@ -1,0 +1,83 @@
+"""The primary of PostgreSQL is killed under load and its standby promoted; then the old primary comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.acceptance.installation import Installation
+from tests.chaos.load import STALL_MAX_S, TRIALS, Load, assert_all_completed, longest_gap_s, present, report, steady
+from tests.support.processes import eventually
+from tests.support.replicated import PostgresPair, postgres_pair
+from tests.support.services import amqp_url
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An installation on a primary and its standby."""
+
+    escrow: Installation
+    pair: PostgresPair
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two workers, the API and the real participants."""
+    with postgres_pair() as pair:
+        escrow = steady(tmp_path_factory.mktemp("failover"), database_url=pair.url, amqp_url=amqp_url())
+        try:
+            escrow.start()
+            yield World(escrow, pair)
+            escrow.command("verify")
+        finally:
+            escrow.stop()
+
+
+@pytest.mark.timeout(60 + 60 * TRIALS)
+def test_a_killed_primary_loses_nothing_and_is_refused_when_it_comes_back(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failover would lose accepted orders, or stop them for long, or an old primary would take half of the writes."""
+    stalls_s = [fail_over(world) for _ in range(TRIALS)]
+    with capsys.disabled():
+        report("PostgreSQL's primary killed", stalls_s)
+    assert max(stalls_s) < STALL_MAX_S
+
+
+def fail_over(world: World) -> float:
+    """One trial; returns how long orders stood still, in seconds."""
+    escrow, pair = world.escrow, world.pair
+    before = escrow.totals("inventory")["reserved"]
+    with Load(escrow) as load:
+        load.wait_for_ends()
+        since = present() - 1
+        pair.kill_primary()
+        pair.promote()
+        load.wait_for_ends()
+        stall_s = longest_gap_s(pair.primary.url, since)
+        refuse_the_old_one(world, load)
+    assert_all_completed(escrow, load.accepted, reserved_before=before)
+    assert all(worker.status is None for worker in escrow.workers)
+    pair.rejoin()
+    return stall_s
+
+
+def refuse_the_old_one(world: World, load: Load) -> None:
+    """The old primary comes back and would take writes; nothing reaches it, not even from a process that has just started."""
+    escrow, pair = world.escrow, world.pair
+    pair.start_old()
+    assert pair.standby.ask("SELECT NOT pg_is_in_recovery()")
+    left = pair.standby.ask("SELECT pg_current_wal_flush_lsn()::text")
+    newcomer = escrow.start_worker()
+    load.wait_for_ends()
+    assert newcomer.terminate() == 0
+    escrow.workers.remove(newcomer)
+    # Its own bookkeeping may move the log; no row of ours does.
+    assert pair.standby.ask(f"SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '{left}') < 4096")
+    assert pair.standby.ask("SELECT max(timeline) FROM timelines") < pair.primary.ask("SELECT max(timeline) FROM timelines")
+    orders = "SELECT count(*) FROM orders"
+    assert pair.standby.ask(orders) < pair.primary.ask(orders)
+    written = "SELECT coalesce(max(at) < now() - interval '1 second', true) FROM journal"
+    eventually(lambda: pair.standby.ask(written), 5, what="nobody writes to the old primary")
