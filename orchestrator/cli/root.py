@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import db, definition, doctor, order, quarantine, token, verify
+from orchestrator.cli import db, definition, doctor, order, quarantine, rebuild, token, verify
 from orchestrator.cli.exits import Commands
 from orchestrator.cli.output import print_line
 from orchestrator.cli.session import session_of
@@ -26,7 +26,11 @@ _NOUNS = (
     ("db", db.app, _KEEP),
     ("token", token.app, _KEEP),
 )
-_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (("doctor", doctor.command, _KEEP), ("verify", verify.command, _KEEP))
+_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("doctor", doctor.command, _KEEP),
+    ("verify", verify.command, _KEEP),
+    ("rebuild", rebuild.command, _KEEP),
+)
 
 
 def compose(runs: Mapping[str, Callable[..., None]]) -> typer.Typer:

@@ -14,7 +14,20 @@ from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quaranti
 from orchestrator.contract import ESCROW_NAMESPACE_UUID
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.saga.order import Order
-from orchestrator.store import counters, deadlines, definitions, idempotency, jobs, journal, orders, outbox, parked, quarantine, workers
+from orchestrator.store import (
+    counters,
+    deadlines,
+    definitions,
+    idempotency,
+    jobs,
+    journal,
+    orders,
+    outbox,
+    parked,
+    quarantine,
+    snapshots,
+    workers,
+)
 from orchestrator.store.dialect import of, reading, writing
 
 
@@ -63,6 +76,7 @@ class SqlTransaction:
         orders.insert(connection, changes.opened)
         orders.update(connection, changes.moved)
         journal.append(connection, changes.entries)
+        snapshots.take(connection, changes)
         deadlines.disarm(connection, changes.disarmed)
         deadlines.arm(connection, changes.armed)
         deadlines.put_off(connection, changes.put_off)
