@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import getpass
 import os
 import random
 import secrets
@@ -24,6 +25,7 @@ from orchestrator.app.backups import ASK_EVERY_S, Backups
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line
 from orchestrator.app.ports import Bus
+from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
 from orchestrator.app.watch import FAILPOINTS, LineWatcher
 from orchestrator.app.work import Outcome, Work
@@ -36,13 +38,13 @@ from orchestrator.metrics import Levels, Metrics
 from orchestrator.saga.check import check
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.store import audit, backup, idempotency, schema
-from orchestrator.store import verify as kept
+from orchestrator.store import audit, backup, idempotency, schema, upkeep
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
+from orchestrator.store.upkeep import Progress
 from orchestrator.timers import STALLED_AFTER_S, Metronome
 from orchestrator.web.services import Readiness, Services
 
@@ -248,10 +250,11 @@ def make_process(
 ) -> Process:
     """Register the definitions and put a process together. `consume` False: the API alone.
 
-    Raises: StoreForbidden, StoreUnavailable; SettingsError for changed content under a registered version.
+    Raises: StoreForbidden, StoreUnavailable; SettingsError for changed content under a registered version, and for a rebuild not finished.
     """
     incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
     schema.check_rights(engine)
+    upkeep.refuse_unfinished(engine)
     store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()))
     store.register(registrations)
     registry, queries, metrics = Registry(store), Queries(engine), Metrics()
@@ -305,13 +308,27 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def verify(settings: Settings) -> restore.Report:
-    """Fold every journal and compare with everything that is stored. Raises: SettingsError, StoreUnavailable."""
-    engine = open_database(settings)
-    try:
-        return restore.verify(kept.journals(engine), kept.Projection(), kept.counter_sums(engine))
-    finally:
-        engine.dispose()
+def verify(settings: Settings, *, deep: bool = False, processes: int | None = None, progress: Progress | None = None) -> restore.Report:
+    """Fold every journal and compare with everything that is stored, in so many processes (None: one a core).
+
+    Raises: SettingsError, StoreUnavailable.
+    """
+    settings.require("database_url")
+    with upkeep.opened(str(settings.database_url), now) as engine:
+        return upkeep.verify_all(engine, deep=deep, processes=processes or os.cpu_count() or 1, progress=progress)
+
+
+def rebuild(settings: Settings, *, order_id: str | None = None, processes: int | None = None, progress: Progress | None = None) -> Rebuilt:
+    """Lay out one order, or all of them, anew from their journals.
+
+    Raises: SettingsError, Conflict (all of them, while processes run), StoreForbidden, StoreBusy, StoreUnavailable.
+    """
+    settings.require("database_url")
+    actor = f"{getpass.getuser()} (escrow rebuild)"
+    with upkeep.opened(str(settings.database_url), now) as engine:
+        if order_id is not None:
+            return upkeep.rebuild_order(engine, order_id, actor=actor)
+        return upkeep.rebuild_all(engine, actor=actor, processes=processes or os.cpu_count() or 1, progress=progress)
 
 
 def _services(

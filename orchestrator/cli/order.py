@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import acts, order_graph
+from orchestrator.cli import acts, order_at, order_graph
 from orchestrator.cli.client import Client, order_path
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.files import read_text
@@ -22,6 +22,7 @@ from orchestrator.saga.order import ENDS
 app = typer.Typer(no_args_is_help=True, help="Look at orders, place them, and act on them.")
 acts.register(app)
 app.command("graph")(order_graph.command)
+app.command("at")(order_at.command)
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER_ID", help="The order's id.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Rows a page.")]

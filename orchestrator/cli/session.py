@@ -13,7 +13,11 @@ import typer
 from orchestrator.config import Settings, load
 
 if TYPE_CHECKING:
+    from orchestrator.app.rebuild import Rebuilt
     from orchestrator.app.restore import Report
+
+#: Told while very much is gone through: how much was done, and how much there is.
+Progress = Callable[[int, int], None]
 
 
 def _now() -> datetime:
@@ -52,10 +56,16 @@ def _participants(settings: Settings) -> Collection[str]:
     return wiring.participants_of(wiring.load_definitions(settings.definitions, shipped=settings.shipped_names))
 
 
-def _verify(settings: Settings) -> Report:
+def _verify(settings: Settings, *, deep: bool = False, processes: int | None = None, progress: Progress | None = None) -> Report:
     from orchestrator import wiring
 
-    return wiring.verify(settings)
+    return wiring.verify(settings, deep=deep, processes=processes, progress=progress)
+
+
+def _rebuild(settings: Settings, *, order_id: str | None = None, processes: int | None = None, progress: Progress | None = None) -> Rebuilt:
+    from orchestrator import wiring
+
+    return wiring.rebuild(settings, order_id=order_id, processes=processes, progress=progress)
 
 
 @dataclass(slots=True)
@@ -76,7 +86,9 @@ class Session:
     #: Every participant that the definitions name. Raises: DefinitionError, SettingsError.
     participants: Callable[[Settings], Collection[str]] = _participants
     #: Fold every journal and compare. Raises: SettingsError, StoreUnavailable.
-    verify: Callable[[Settings], Report] = _verify
+    verify: Callable[..., Report] = _verify
+    #: Lay out orders anew from their journals. Raises: SettingsError, Conflict, StoreForbidden, StoreBusy, StoreUnavailable.
+    rebuild: Callable[..., Rebuilt] = _rebuild
     #: How HTTP leaves; None: over the network.
     transport: httpx.BaseTransport | None = field(default=None)
     #: Whether an error shows its traceback.

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
+from orchestrator.cli.bar import progress_bar
 from orchestrator.cli.db import database_url
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, print_json, print_table
 from orchestrator.cli.session import session_of
 
+Parallel = Annotated[int | None, typer.Option("--parallel", min=1, max=64, metavar="N", help="Processes; default: one a core.")]
 
-def command(ctx: typer.Context, output: OutputOption = Format.TABLE) -> None:
-    """Fold every order's journal and compare. Changes nothing; ends with 1 when something does not agree."""
+
+def command(
+    ctx: typer.Context,
+    deep: Annotated[bool, typer.Option("--deep", help="Decide every recorded input again, too: the same entry must come of it.")] = False,
+    parallel: Parallel = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Fold every order's journal and compare with what is stored, while orders move. Changes nothing.
+
+    Ends with 1 when something does not agree, naming orders and what mends them.
+    """
     session = session_of(ctx)
     database_url(session)  # says what to set, when it is not
-    report = session.verify(session.settings())
+    with progress_bar("Verifying") as progress:
+        report = session.verify(session.settings(), deep=deep, processes=parallel, progress=progress)
+    summary = f"Orders: {report.orders}, journal entries: {report.entries}."
     if output is Format.JSON:
         print_json(asdict(report))
     else:
         rows = [(finding.order_id, finding.what, finding.mend) for finding in report.findings]
-        print_table(("order", "what", "mend"), rows, empty=f"Orders: {report.orders}, journal entries: {report.entries}. All agree.")
-    if report.findings:
-        note(f"escrow: Findings: {len(report.findings)}. Orders: {report.orders}, journal entries: {report.entries}.")
+        print_table(("order", "what", "mend"), rows, empty=f"{summary} All agree.")
+    if report.decided:
+        note(f"escrow: Decided again: {report.decided} entries.")
+    if report.other_form:
+        some = ", ".join(report.other_form_orders[:3])
+        note(
+            f"escrow: {report.other_form} entries were written in another form than this release writes ({some}); those that it can read "
+            "say the same."
+        )
+    if report.moving:
+        note(f"escrow: {report.moving} orders were opened or moved meanwhile; each was compared as it stood at one moment.")
+    if report.found:
+        more = f" The first {len(report.findings)} are shown." if report.more else ""
+        note(f"escrow: Findings: {report.found}.{more} {summary}")
         raise typer.Exit(ExitCode.FINDINGS)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orchestrator.saga.order import Order
 from orchestrator.store.dialect import Dialect, of
-from orchestrator.store.tables import OPEN_STATUSES, counters
+from orchestrator.store.tables import OPEN_STATUSES, counters, orders
 
 #: Fixed: each worker adds to one, so that workers do not wait for each other. One may be negative; the sum is true.
 SHARDS = 16
@@ -48,6 +48,23 @@ def sums(connection: sa.Connection) -> dict[CounterKey, int]:
     """Orders by counter; zeros are left out."""
     c = counters.c
     return _sums(connection, c.definition, c.version, c.state, c.status)
+
+
+def counted(connection: sa.Connection) -> dict[CounterKey, int]:
+    """Orders by counter as their rows say: a walk over all of them."""
+    o = orders.c
+    key = (o.definition, o.version, o.state, o.status)
+    return {tuple(key): n for *key, n in connection.execute(sa.select(*key, sa.func.count()).group_by(*key))}
+
+
+def reset(connection: sa.Connection) -> bool:
+    """Make the counters say what the orders' rows say; whether they did not. No order may move meanwhile."""
+    right = counted(connection)
+    if sums(connection) == right:
+        return False
+    connection.execute(sa.delete(counters))
+    add(connection, right, 0)
+    return True
 
 
 def by_status(connection: sa.Connection) -> dict[tuple[str, str, str], int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.pq import Format
 from sqlalchemy import event, exc
 
 from orchestrator.errors import SettingsError
@@ -14,6 +15,8 @@ from orchestrator.store.timeline import FENCE_OPTION, Fence
 
 #: How long a statement waits for a lock, and a session may sit in an open transaction.
 LOCK_TIMEOUT_MS = 2_000
+#: The same for sessions that go through everything there is: what they hold back meanwhile is nothing but a clean-up.
+BULK_IDLE_TIMEOUT_MS = 60_000
 #: Connections kept open, and lent above that under load. A worker writes with one thread; the rest is for reading.
 POOL_SIZE = 5
 POOL_OVERFLOW_MAX = 10
@@ -48,6 +51,29 @@ def make_engine(url: str, *, clock: Clock | None) -> sa.Engine:
     if parsed.drivername == "sqlite" and parsed.host is None:
         return _sqlite(parsed, clock)
     raise SettingsError(f"{parsed.drivername}:// is no database that Escrow runs on. {_FIX}")
+
+
+def for_bulk(engine: sa.Engine) -> sa.Engine:
+    """Make an engine that was not used yet one for very many rows: values travel in binary, and a transaction may take its time."""
+    if engine.dialect.name == "postgresql":
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:
+            connection.cursor_factory = _BinaryCursor
+            connection.server_cursor_factory = _BinaryServerCursor
+            # Committed with the connection's first transaction, for all that follow.
+            connection.execute(f"SET idle_in_transaction_session_timeout = {BULK_IDLE_TIMEOUT_MS}")
+            connection.commit()
+
+    return engine
+
+
+class _BinaryCursor(psycopg.Cursor[Any]):
+    format = Format.BINARY
+
+
+class _BinaryServerCursor(psycopg.ServerCursor[Any]):
+    format = Format.BINARY
 
 
 def _postgresql(url: sa.URL) -> sa.Engine:

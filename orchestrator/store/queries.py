@@ -15,7 +15,7 @@ from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import Unprocessable
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.order import Order
-from orchestrator.store import counters
+from orchestrator.store import counters, snapshots
 from orchestrator.store.definitions import Registered
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.journal import read_entry
@@ -104,6 +104,19 @@ class Queries:
         with reading(self._engine) as connection:
             return [read_entry(row) for row in connection.execute(statement)]
 
+    def last_seq(self, order_id: str) -> int | None:
+        """The seq of the last entry of an order's journal; None: there is none."""
+        return self._last_seq(journal.c.order_id == order_id)
+
+    def seq_at(self, order_id: str, at: datetime) -> int | None:
+        """The seq of the last entry of an order's journal that was written at or before an instant."""
+        return self._last_seq(journal.c.order_id == order_id, journal.c.at <= at)
+
+    def snapshot(self, order_id: str, seq: int) -> bytes | None:
+        """The document of an order's last snapshot at or before `seq`."""
+        with reading(self._engine) as connection:
+            return snapshots.nearest(connection, order_id, seq)
+
     def states(self, order_id: str) -> frozenset[str]:
         """Every state that an order's journal names."""
         statement = sa.select(journal.c.to_state).distinct().where(journal.c.order_id == order_id)
@@ -187,6 +200,11 @@ class Queries:
         """The database's clock."""
         with reading(self._engine) as connection:
             return of(connection).now(connection)
+
+    def _last_seq(self, *where: sa.ColumnElement[bool]) -> int | None:
+        statement = sa.select(journal.c.seq).where(*where).order_by(journal.c.seq.desc()).limit(1)
+        with reading(self._engine) as connection:
+            return connection.execute(statement).scalar_one_or_none()
 
     def _count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         with reading(self._engine) as connection:

@@ -180,6 +180,18 @@ journal = Table(
     Index("uq_journal_applied", "order_id", "cause_seq", unique=True, postgresql_where=_APPLIED, sqlite_where=_APPLIED),
 )
 
+#: Orders as they stood after every so many entries: where time travel begins. Follows from the journal, and may be missing.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("order_id", Name, nullable=False),
+    #: Of the last journal entry in it.
+    Column("seq", BigInteger, nullable=False),
+    #: Canonical JSON of `saga.order.to_document`.
+    Column("document", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("order_id", "seq"),
+)
+
 _IS_PUT_OFF = text("put_off_until IS NOT NULL")
 
 deadlines = Table(

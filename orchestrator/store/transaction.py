@@ -25,6 +25,7 @@ from orchestrator.store import (
     outbox,
     parked,
     quarantine,
+    snapshots,
     timeline,
     workers,
 )
@@ -76,6 +77,7 @@ class SqlTransaction:
         orders.insert(connection, changes.opened)
         orders.update(connection, changes.moved)
         journal.append(connection, changes.entries)
+        snapshots.take(connection, changes)
         deadlines.disarm(connection, changes.disarmed)
         deadlines.arm(connection, changes.armed)
         deadlines.put_off(connection, changes.put_off)

@@ -1,49 +1,67 @@
-"""What `escrow verify` reads: every order with its journal, deadlines and labels, page by page, each page one state of the database."""
+"""What `escrow verify` reads: every order with all that any table says of it, page by page, each page one state of the database.
+
+Orders may move meanwhile: each is read as it stood at one moment, its journal and its rows from the same state. Journals are streamed, so
+memory is bounded by a page of orders, however long their histories are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
+from datetime import datetime
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.saga.decision import Entry
+from orchestrator.app.replay import LINE, Line
 from orchestrator.saga.order import Order
 from orchestrator.store import counters
 from orchestrator.store.deadlines import row_of
 from orchestrator.store.dialect import reading
-from orchestrator.store.journal import read_entry
 from orchestrator.store.orders import label_rows, projection
-from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders
+from orchestrator.store.spans import EVERYTHING, Span
+from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders, outbox, parked, snapshots
 
 #: What a finding calls a counter: (`DEFINITION@VERSION`, state, status).
 CounterName = tuple[str, str, str]
 
-#: Orders read at once.
-BATCH = 200
+#: Orders read at once, and lines of journals.
+BATCH = 500
+LINES = 2_000
+
+#: Every table that knows an order.
+FAMILIES = (orders, order_data, order_labels, journal, deadlines, snapshots, outbox, parked)
 
 #: What the journal says of a deadline. How often one was put off is the database's own: no decision depends on it.
-_JOURNALED = tuple(column for column in deadlines.c if not column.name.startswith("put_off"))
+JOURNALED = tuple(column for column in deadlines.c if not column.name.startswith("put_off"))
+#: What is compared of a message on its way out, and of one that waits for its order.
+_OUTBOX = tuple(outbox.c[name] for name in ("order_id", "outbox_id", "seq", "place", "command_id", "participant", "message_type"))
+_PARKED = tuple(parked.c[name] for name in ("order_id", "source", "message_id", "message_type", "envelope"))
+_LINES = tuple(journal.c[name] for name in LINE)
+_ORDER_ID = LINE.index("order_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Everything the database holds about one order."""
+    """Everything the database holds about one order (`app.restore.Kept`)."""
 
     order_id: str
     #: Columns of `orders`: must equal `store.orders.projection` of the order. None: the row is missing.
-    row: dict[str, Any] | None
+    row: Mapping[str, Any] | None
     #: Of `order_data`: canonical JSON of the order. None: it is missing.
     document: bytes | None
-    #: By seq.
-    entries: list[Entry]
+    #: By seq; read once, before the next order.
+    lines: Iterable[Line]
     #: Rows of `deadlines`, by name: must equal `Projection.deadlines`.
-    deadlines: list[dict[str, Any]]
+    deadlines: Sequence[Mapping[str, Any]]
     #: Rows of `order_labels`, by name: must equal `Projection.labels`.
-    labels: list[dict[str, Any]]
+    labels: Sequence[Mapping[str, Any]]
+    outbox: Sequence[Mapping[str, Any]]
+    parked: Sequence[Mapping[str, Any]]
+    #: Documents by seq.
+    snapshots: Mapping[int, bytes]
 
 
 class Projection:
@@ -56,78 +74,110 @@ class Projection:
     def deadlines(self, order: Order) -> list[dict[str, Any]]:
         """Its deadline rows, by name."""
         rows = [row_of(order.order_id, deadline) for _, deadline in sorted(order.deadlines.items()) if deadline.due_at is not None]
-        return [{column.name: row[column.name] for column in _JOURNALED} for row in rows]
+        return [{column.name: row[column.name] for column in JOURNALED} for row in rows]
 
     def labels(self, order: Order) -> list[dict[str, Any]]:
         """Its label rows, by name."""
         return label_rows(order)
 
 
-def journals(engine: sa.Engine, batch: int = BATCH) -> Iterator[Kept]:
-    """Every order that any table knows, in id order; at most `batch` of them in memory. Orders may move while it runs."""
-    after = ""
-    while page := _page(engine, after, batch):
-        yield from page
-        after = page[-1].order_id
+def journals(engine: sa.Engine, span: Span = EVERYTHING, *, batch: int = BATCH) -> Iterator[Kept]:
+    """Every order that any table knows, in id order. Orders may move while it runs."""
+    after = span.after
+    while True:
+        with reading(engine, is_snapshot=True) as connection:
+            order_ids = next_ids(connection, after, span.until, batch)
+            if not order_ids:
+                return
+            yield from _page(connection, order_ids)
+        after = order_ids[-1]
 
 
 def counter_sums(engine: sa.Engine) -> tuple[dict[CounterName, int], dict[CounterName, int]]:
     """Orders by counter: as the counters say, and as counted, both from one state of the database."""
-    o = orders.c
-    key = (o.definition, o.version, o.state, o.status)
-    counted = sa.select(*key, sa.func.count()).group_by(*key)
     with reading(engine, is_snapshot=True) as connection:
         kept = counters.sums(connection)
-        found = connection.execute(counted).all()
-    return {_counter_name(*key): n for key, n in kept.items()}, {_counter_name(*key): n for *key, n in found}
+        found = counters.counted(connection)
+    return {_counter_name(*key): n for key, n in kept.items()}, {_counter_name(*key): n for key, n in found.items()}
 
 
-def _counter_name(definition: str, version: int, state: str, status: str) -> CounterName:
-    return f"{definition}@{version}", state, status
+def moved_since(engine: sa.Engine, begun_at: datetime) -> int:
+    """Orders that were opened, or moved on, since then."""
+    statement = sa.select(sa.func.count()).select_from(orders).where(orders.c.updated_at >= begun_at)
+    with reading(engine) as connection:
+        return connection.execute(statement).scalar_one()
 
 
-def _page(engine: sa.Engine, after: str, batch: int) -> list[Kept]:
-    with reading(engine, is_snapshot=True) as connection:
-        order_ids = _ids(connection, after, batch)
-        if not order_ids:
-            return []
-        rows = {row.order_id: row for row in _of(connection, orders.c, order_ids)}
-        documents = {row.order_id: row.document for row in _of(connection, order_data.c, order_ids)}
-        entries = _grouped(_of(connection, journal.c, order_ids, journal.c.seq))
-        armed = _grouped(_of(connection, _JOURNALED, order_ids, deadlines.c.name))
-        labelled = _grouped(_of(connection, order_labels.c, order_ids, order_labels.c.name))
-    return [
-        Kept(
-            order_id=order_id,
-            row=dict(rows[order_id]._mapping) if order_id in rows else None,
-            document=documents.get(order_id),
-            entries=[read_entry(row) for row in entries.get(order_id, ())],
-            deadlines=[dict(row._mapping) for row in armed.get(order_id, ())],
-            labels=[dict(row._mapping) for row in labelled.get(order_id, ())],
-        )
-        for order_id in order_ids
-    ]
-
-
-def _ids(connection: sa.Connection, after: str, batch: int) -> list[str]:
+def next_ids(connection: sa.Connection, after: str, until: str | None, batch: int) -> list[str]:
     """The next ids in any of the tables: an order of which only a journal, a deadline or a label is left must show."""
+
+    def within(order_id: sa.Column[str]) -> list[sa.ColumnElement[bool]]:
+        return [order_id > after] if until is None else [order_id > after, order_id <= until]
+
     parts = [
-        sa.select(sa.select(table.c.order_id).distinct().where(table.c.order_id > after).order_by(table.c.order_id).limit(batch).subquery())
-        for table in (orders, order_data, journal, deadlines, order_labels)
+        sa.select(
+            sa.select(table.c.order_id).distinct().where(*within(table.c.order_id)).order_by(table.c.order_id).limit(batch).subquery()
+        )
+        for table in FAMILIES
     ]
     every = sa.union(*parts).subquery("ids")
     return list(connection.scalars(sa.select(every.c.order_id).order_by(every.c.order_id).limit(batch)))
 
 
-def _of(
-    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any]
+def of_ids(
+    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any], at_once: int | None = None
 ) -> sa.CursorResult[Any]:
+    """Rows of the orders from the first to the last of these ids, by id. `at_once`: so many at a time, instead of all."""
     wanted = list(columns)
     order_id = next(column for column in wanted if column.name == "order_id")
     # Not BETWEEN: PostgreSQL's grammar has no room in it for the collation that goes with the parameter.
     within = (order_id >= order_ids[0], order_id <= order_ids[-1])
-    return connection.execute(sa.select(*wanted).where(*within).order_by(order_id, *by))
+    options = {"yield_per": at_once} if at_once is not None else {}
+    return connection.execute(sa.select(*wanted).where(*within).order_by(order_id, *by), execution_options=options)
 
 
-def _grouped(rows: sa.CursorResult[Any]) -> dict[str, list[Any]]:
-    return {order_id: list(group) for order_id, group in groupby(rows, key=attrgetter("order_id"))}
+def lines_of(connection: sa.Connection, order_ids: Sequence[str]) -> Iterator[tuple[str, Iterator[Line]]]:
+    """The journals of these orders, streamed: each to be read before the next. Those that have none are left out."""
+    with of_ids(connection, _LINES, order_ids, journal.c.seq, at_once=LINES) as rows:
+        yield from groupby(chain.from_iterable(rows.partitions(LINES)), key=itemgetter(_ORDER_ID))
+
+
+def _page(connection: sa.Connection, order_ids: Sequence[str]) -> Iterator[Kept]:
+    rows = {row.order_id: row._asdict() for row in of_ids(connection, orders.c, order_ids)}
+    documents = {row.order_id: row.document for row in of_ids(connection, order_data.c, order_ids)}
+    armed = _grouped(of_ids(connection, JOURNALED, order_ids, deadlines.c.name))
+    labelled = _grouped(of_ids(connection, order_labels.c, order_ids, order_labels.c.name))
+    sending = _grouped(of_ids(connection, _OUTBOX, order_ids, outbox.c.seq, outbox.c.place))
+    waiting = _grouped(of_ids(connection, _PARKED, order_ids, parked.c.arrival))
+    points = _grouped(of_ids(connection, snapshots.c, order_ids, snapshots.c.seq))
+
+    def kept(order_id: str, lines: Iterable[Line]) -> Kept:
+        return Kept(
+            order_id=order_id,
+            row=rows.get(order_id),
+            document=documents.get(order_id),
+            lines=lines,
+            deadlines=armed.get(order_id, ()),
+            labels=labelled.get(order_id, ()),
+            outbox=sending.get(order_id, ()),
+            parked=waiting.get(order_id, ()),
+            snapshots={point["seq"]: point["document"] for point in points.get(order_id, ())},
+        )
+
+    left = iter(order_ids)
+    for with_journal, lines in lines_of(connection, order_ids):
+        for order_id in left:
+            if order_id == with_journal:
+                yield kept(order_id, lines)
+                break
+            yield kept(order_id, ())
+    for order_id in left:
+        yield kept(order_id, ())
+
+
+def _grouped(rows: sa.CursorResult[Any]) -> dict[str, list[Mapping[str, Any]]]:
+    return {order_id: [row._asdict() for row in group] for order_id, group in groupby(rows, key=attrgetter("order_id"))}
+
+
+def _counter_name(definition: str, version: int, state: str, status: str) -> CounterName:
+    return f"{definition}@{version}", state, status

@@ -56,6 +56,14 @@ def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: dat
     )
 
 
+def living(connection: sa.Connection) -> list[str]:
+    """Incarnations of the processes that beat."""
+    silent_since = of(connection).instant(connection, SILENCE)
+    return list(
+        connection.scalars(sa.select(workers.c.incarnation).where(workers.c.beat_at > silent_since).order_by(workers.c.incarnation))
+    )
+
+
 def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
     """Take the messages of a dead worker (None: of nobody), whole orders, about `limit` of them; in journal order.
 

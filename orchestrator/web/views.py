@@ -10,14 +10,16 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.contract import canonical
+from orchestrator.app import travel
+from orchestrator.contract import canonical, undo_id
 from orchestrator.saga import graph, standing
 from orchestrator.saga.decision import Entry
-from orchestrator.saga.order import Order
+from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.web.auth import Caller
 
 if TYPE_CHECKING:
+    from orchestrator.app.travel import Then
     from orchestrator.store.definitions import Registered
     from orchestrator.store.quarantine import QuarantineRow
 
@@ -49,6 +51,25 @@ def order_view(rulebook: Rulebook, order: Order, caller: Caller) -> dict[str, An
         "opened_at": _plain(order.opened_at),
         "updated_at": _plain(order.updated_at),
         "allowed_acts": list(acts),
+    }
+
+
+def then_view(rulebook: Rulebook, then: Then, caller: Caller) -> dict[str, Any]:
+    """An order as it stood after an entry. Nothing can be done with the past, so no acts are allowed."""
+    order = then.order
+    return {
+        "order_id": order.order_id,
+        "seq": then.entry.seq,
+        "at": _plain(then.entry.at),
+        "order": {**order_view(rulebook, order, caller), "allowed_acts": []},
+        "ledger": [_plain(ask) for ask in travel.ledger(order)],
+        "deadlines": [
+            _plain(
+                {"name": d.name, "due_at": d.due_at, "remaining_ms": d.remaining_ms, "armed_at": d.armed_at, "participant": d.participant}
+            )
+            for d in sorted(order.deadlines.values(), key=lambda d: (d.due_at is None, d.due_at, d.name))
+        ],
+        "outstanding": [_plain(_outstanding(rulebook, ask)) for ask in travel.outstanding(order)],
     }
 
 
@@ -123,6 +144,21 @@ def quarantine_view(row: QuarantineRow, caller: Caller, *, whole: bool = False) 
         view["headers"] = canonical.load(row.headers) if row.headers else {}
         view["body"] = row.body.decode(errors="replace")
     return view
+
+
+def _outstanding(rulebook: Rulebook, ask: Ask) -> dict[str, Any]:
+    """A command, or an undo, that its participant has not answered."""
+    step = rulebook.by_name[ask.step]
+    is_undo = ask.undo_is_open
+    return {
+        "ask": ask.key,
+        "participant": ask.participant,
+        "is_undo": is_undo,
+        "command": step.undo.command if is_undo and step.undo is not None else step.command,
+        "command_id": undo_id(ask.command_id) if is_undo else ask.command_id,
+        "attempts": ask.undo_attempts if is_undo else ask.attempts,
+        "since": ask.since,
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.ports import Delivery, OutboxMessage
 from orchestrator.app.registry import Registry
+from orchestrator.app.replay import SNAPSHOT_EVERY
 from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import Envelope, Topology, Wire, command_id, decode, encode, undo_id
 from orchestrator.saga.inputs import Message
@@ -30,6 +31,7 @@ class House:
     """One worker's use cases. `clock` moves SQLite's time."""
 
     def __init__(self, url: str, store: type[SqlStore] = SqlStore) -> None:
+        self.url = url
         self.clock = datetime(2026, 11, 21, tzinfo=UTC)
         schema.upgrade(url)
         self.engine = make_engine(url, clock=lambda: self.clock)
@@ -136,3 +138,13 @@ def said(outbox: Sequence[OutboxMessage]) -> list[tuple[str, str]]:
 def envelope_of(sent: OutboxMessage) -> Envelope:
     """What an outbox row says."""
     return decode(Wire(content_type=sent.content_type, headers=sent.headers, body=sent.body))
+
+
+def long_order(house: House, order_id: str = "long", entries: int = 2 * SNAPSHOT_EVERY + 7) -> None:
+    """An order of so many entries, in batches that end before, on and after the multiples."""
+    house.handle(placed(order_id))
+    house.handle(answer(order_id, "reserve_inventory", "InventoryReserved"))
+    again = [answer(order_id, "reserve_inventory", "InventoryReserved", message_id=f"again-{n}") for n in range(entries - 3)]
+    for start in range(0, len(again), 21):
+        house.handle(*again[start : start + 21])
+    house.handle(answer(order_id, "take_payment", "PaymentTaken"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.restore import Discrepancy, Report
 from orchestrator.config import Settings
 from tests.cli.kit import Escrow
@@ -177,16 +178,83 @@ def test_doctor_examines_what_is_set(escrow_with: With, tmp_path: Path) -> None:
 def test_verify_of_a_new_database_is_clean(migrated: Escrow) -> None:
     """A database with nothing wrong would be reported."""
     assert migrated("verify").exit_code == 0
-    assert json.loads(migrated("verify", "-o", "json").stdout) == {"orders": 0, "entries": 0, "findings": []}
+    report = json.loads(migrated("verify", "--deep", "--parallel", "1", "-o", "json").stdout)
+    assert {name: report[name] for name in ("orders", "entries", "findings", "more", "decided")} == {
+        "orders": 0,
+        "entries": 0,
+        "findings": [],
+        "more": 0,
+        "decided": 0,
+    }
 
 
 def test_verify_shows_what_does_not_agree(migrated: Escrow) -> None:
     """A damaged history would go unseen, or its exit code say that all is well."""
     finding = Discrepancy(order_id="order-1", what="The row differs.", mend="Rebuild it.")
-    migrated.session.verify = lambda _: Report(orders=1, entries=2, findings=(finding,))
+    migrated.session.verify = lambda _, **__: Report(orders=1, entries=2, findings=(finding,))
 
     result = migrated("verify")
 
     assert result.exit_code == 1
     assert "The row differs." in result.stdout
     assert "Rebuild it." in result.stdout
+
+
+def test_verify_tells_what_is_no_finding_apart(migrated: Escrow) -> None:
+    """An upgrade, or orders that move, would look like damage; or damage like an upgrade."""
+    migrated.session.verify = lambda _, **__: Report(orders=9, entries=80, decided=80, other_form=2, other_form_orders=("o",), moving=3)
+
+    result = migrated("verify", "--deep")
+
+    assert result.exit_code == 0
+    assert "Decided again: 80" in result.stderr
+    assert "2 entries were written in another form" in result.stderr
+    assert "3 orders were opened or moved meanwhile" in result.stderr
+
+
+def test_verify_and_rebuild_pass_on_what_was_asked(migrated: Escrow) -> None:
+    """A long run would use one core, or another order be rebuilt."""
+    asked: list[dict[str, object]] = []
+
+    def verify(_: object, **more: object) -> Report:
+        asked.append(more)
+        return Report()
+
+    def rebuild(_: object, **more: object) -> Rebuilt:
+        asked.append(more)
+        return Rebuilt(orders=1)
+
+    migrated.session.verify, migrated.session.rebuild = verify, rebuild
+
+    migrated("verify", "--deep", "--parallel", "3")
+    migrated("rebuild", "--order", "o:1", "--parallel", "2")
+
+    assert [(one.get("deep"), one.get("order_id"), one["processes"]) for one in asked] == [(True, None, 3), (None, "o:1", 2)]
+
+
+def test_rebuild_of_a_new_database_does_nothing(migrated: Escrow) -> None:
+    """An empty installation could not be told from a failure."""
+    assert "Orders: 0, journal entries: 0. Made anew: 0." in migrated("rebuild").stdout
+    assert json.loads(migrated("rebuild", "-o", "json").stdout)["mended"] == 0
+    unknown = migrated("rebuild", "--order", "nobody")
+    assert unknown.exit_code == 3
+    assert "No table knows the order nobody" in unknown.stderr
+    assert migrated("rebuild", "--order", "no body").exit_code == 2
+
+
+def test_rebuild_shows_what_it_did_and_what_it_left(migrated: Escrow) -> None:
+    """An order whose history is damaged would seem to be mended."""
+    finding = Discrepancy(order_id="order-1", what="Entry 3 is missing. It was left as it is.", mend="Restore it.")
+    named = tuple(f"o-{n}" for n in range(12))
+    migrated.session.rebuild = lambda _, **__: Rebuilt(
+        orders=13, entries=40, mended=12, mended_orders=named, unparked=2, recounted=True, findings=(finding,)
+    )
+
+    result = migrated("rebuild")
+
+    assert result.exit_code == 1
+    assert "Made anew: 12." in result.stdout
+    assert "o-9 and 2 more" in result.stdout
+    assert "2 removed" in result.stdout
+    assert "counted anew" in result.stdout
+    assert "Restore it." in result.stdout

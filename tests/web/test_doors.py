@@ -24,7 +24,7 @@ from tests.web.kit import DATA, as_role, assert_problem, place
 from tests.web.world import World
 
 VIEWER = as_role("viewer")
-VALUES = {"order_id": "order-1", "quarantine_id": "none", "code": "stale", "name": "order", "version": "1"}
+VALUES = {"order_id": "order-1", "quarantine_id": "none", "code": "stale", "name": "order", "version": "1", "when": "1"}
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 VIEWERS = {
     ("GET", path)
@@ -33,6 +33,7 @@ VIEWERS = {
         "/v1/orders/{order_id}",
         "/v1/orders/{order_id}/history",
         "/v1/orders/{order_id}/graph",
+        "/v1/orders/{order_id}/at/{when}",
         "/v1/definitions",
         "/v1/definitions/{name}/{version}",
         "/v1/quarantine",

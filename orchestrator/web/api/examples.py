@@ -42,6 +42,47 @@ ORDER: dict[str, Any] = {
     "updated_at": "2026-11-21T02:41:42.250000Z",
     "allowed_acts": ["force", "retry", "abort", "hold", "skip", "deadline"],
 }
+THEN: dict[str, Any] = {
+    "order_id": "order-8412",
+    "seq": 4,
+    "at": "2026-11-21T02:41:42.250000Z",
+    "order": {**ORDER, "allowed_acts": []},
+    "ledger": [
+        {
+            "ask": "reserve_inventory.0.1",
+            "step": "reserve_inventory",
+            "participant": "inventory",
+            "epoch": 0,
+            "round": 1,
+            "command_id": "0b0f5d5e-3f0e-5a3e-9a43-3d1c6a2f6c11",
+            "forward": "asked",
+            "undo": "none",
+            "attempts": 2,
+            "undo_attempts": 0,
+            "since": "2026-11-21T02:41:07.125000Z",
+        }
+    ],
+    "deadlines": [
+        {
+            "name": "reply:reserve_inventory.0.1",
+            "due_at": "2026-11-21T02:42:12.250000Z",
+            "remaining_ms": None,
+            "armed_at": "2026-11-21T02:41:42.250000Z",
+            "participant": "inventory",
+        }
+    ],
+    "outstanding": [
+        {
+            "ask": "reserve_inventory.0.1",
+            "participant": "inventory",
+            "is_undo": False,
+            "command": "ReserveInventory",
+            "command_id": "0b0f5d5e-3f0e-5a3e-9a43-3d1c6a2f6c11",
+            "attempts": 2,
+            "since": "2026-11-21T02:41:07.125000Z",
+        }
+    ],
+}
 ORDERS = {"items": [ORDER], "next_cursor": "MjAyNi0xMS0yMVQwMjo0MQ"}
 HISTORY = {
     "items": [

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.contract.ids import NAME_PATTERN
 from orchestrator.saga.decision import Kind, Verdict
 from orchestrator.saga.inputs import ActName
-from orchestrator.saga.order import CAUSES, Cause, Status
+from orchestrator.saga.order import CAUSES, Cause, Forward, Status, Undo
 from orchestrator.web.params import VERSION_MAX, OrderId, TimeText
 
 REASON_CHARS_MAX = 500
@@ -139,6 +139,60 @@ class OrdersPage(BaseModel):
     model_config = ConfigDict(extra="forbid")
     items: list[OrderView]
     next_cursor: str | None
+
+
+class AskView(BaseModel):
+    """One line of an order's ledger: one asking of one step."""
+
+    model_config = ConfigDict(extra="forbid")
+    ask: str = Field(description="`STEP.EPOCH.ROUND`: the tail of its deadlines' names.")
+    step: str
+    participant: str
+    epoch: int
+    round: int
+    command_id: str
+    forward: Forward
+    undo: Undo
+    attempts: int
+    undo_attempts: int
+    since: str
+
+
+class DeadlineView(BaseModel):
+    """An armed deadline. `remaining_ms`: what is left of it while the order is held; it has no `due_at` then."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    due_at: str | None
+    remaining_ms: int | None
+    armed_at: str
+    participant: str | None
+
+
+class OutstandingView(BaseModel):
+    """A command, or an undo, that was sent and that its participant had not answered; a silent one, too, until it is undone."""
+
+    model_config = ConfigDict(extra="forbid")
+    ask: str
+    participant: str
+    is_undo: bool
+    command: str | None
+    command_id: str
+    attempts: int
+    since: str
+
+
+class ThenView(BaseModel):
+    """An order as it stood after one of its entries."""
+
+    model_config = ConfigDict(extra="forbid")
+    order_id: str
+    seq: int = Field(description="The entry after which it stood so.")
+    at: str = Field(description="When that entry was written.")
+    order: OrderView = Field(description="As the order was shown then. `allowed_acts` is empty: nothing can be done with the past.")
+    ledger: list[AskView] = Field(description="Every asking of every step so far, as they were asked.")
+    deadlines: list[DeadlineView] = Field(description="Those armed then, the next first.")
+    outstanding: list[OutstandingView]
 
 
 class EntryView(BaseModel):

@@ -1,0 +1,227 @@
+"""Going through all orders: verify them, rebuild them; piece by piece, in several processes, with its progress told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import sqlalchemy as sa
+
+from orchestrator.app import restore
+from orchestrator.app.again import Again
+from orchestrator.app.rebuild import Rebuilt
+from orchestrator.app.registry import Registry
+from orchestrator.app.restore import Report
+from orchestrator.contract import canonical
+from orchestrator.errors import Conflict, SettingsError, StoreBusy
+from orchestrator.store import counters, schema, verify, workers
+from orchestrator.store.dialect import Clock, of, reading, writing
+from orchestrator.store.engine import for_bulk, make_engine
+from orchestrator.store.rebuild import lay_out
+from orchestrator.store.spans import Answer, Span, each, entry_count, quiet, spans
+from orchestrator.store.tables import audit, checkpoints, orders
+from orchestrator.store.transaction import SqlStore
+
+#: Told after every piece: journal entries gone through, and all there are.
+Progress = Callable[[int, int], None]
+
+#: With fewer journal entries several processes take longer to start than one to finish.
+ALONE_BELOW = 30_000
+#: How often a page is tried that another transaction keeps from being written.
+_TRIES = 5
+#: The checkpoint that stands while a rebuild is not finished.
+_REBUILD = "rebuild"
+_UNFINISHED = "A rebuild was begun and not finished, so orders may be missing. Fix: run `escrow rebuild` to its end."
+#: How long a rebuild waits for transactions that were under way when it began.
+_LOCK_WAIT_S = 10
+#: The counters' shard of a correction: any.
+_SHARD = 0
+#: Processes named in an error.
+_NAMED_MAX = 3
+#: Held while rebuilding, so that two do not meet. Any fixed number.
+_REBUILD_LOCK = 6_715_202
+
+
+@contextmanager
+def opened(url: str, clock: Clock) -> Iterator[sa.Engine]:
+    """An engine for what is done here, on a migrated database. Raises: SettingsError, StoreUnavailable."""
+    engine = for_bulk(make_engine(url, clock=clock))
+    try:
+        schema.check(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def verify_all(engine: sa.Engine, *, deep: bool = False, processes: int = 1, progress: Progress | None = None) -> Report:
+    """Fold every journal and compare with everything that is stored; `deep`: decide every input again, too. Changes nothing.
+
+    Raises: StoreUnavailable.
+    """
+    with reading(engine) as connection:
+        begun_at = of(connection).now(connection)
+    report = Report()
+    for part, total in _parts(engine, partial(_verify_span, deep=deep), processes):
+        report += part
+        if progress is not None:
+            progress(report.entries, total)
+    counted = restore.verify((), verify.Projection(), verify.counter_sums(engine))
+    return report + counted + Report(moving=verify.moved_since(engine, begun_at))
+
+
+def rebuild_all(engine: sa.Engine, *, actor: str, processes: int = 1, progress: Progress | None = None) -> Rebuilt:
+    """Lay out every order anew from its journal, and count the counters anew, while nothing else runs.
+
+    PostgreSQL: page by page, each committed by itself; killed at any point, it is to be run again, and no process starts before it was.
+    SQLite: one transaction. Raises: Conflict while processes run, or another rebuild; StoreForbidden, StoreBusy, StoreUnavailable.
+    """
+    schema.check_rights(engine)
+    with _alone(engine) as guard:
+        result = Rebuilt()
+        for part, total in _rebuild_parts(engine, guard, processes):
+            result += part
+            if progress is not None:
+                progress(result.entries, total)
+        result += Rebuilt(recounted=counters.reset(guard))
+        detail = f"Orders: {result.orders}, written anew: {result.mended}, left as they are: {result.found}."
+        _note(guard, actor, None, detail)
+        guard.execute(sa.delete(checkpoints).where(checkpoints.c.name == _REBUILD))
+    return result
+
+
+def rebuild_order(engine: sa.Engine, order_id: str, *, actor: str) -> Rebuilt:
+    """Lay out one order anew under its lock (R19), while everything runs; correct its counter, and leave a line in the audit.
+
+    Raises: StoreBusy, StoreUnavailable.
+    """
+    schema.check_rights(engine)
+    with writing(engine) as connection:
+        _lock(connection, order_id)
+        before = _counted_as(connection, order_id)
+        result = lay_out(connection, [order_id])
+        after = _counted_as(connection, order_id)
+        if result.mended:
+            _note(connection, actor, order_id, "Its rows were written anew from its journal.")
+        changes: dict[counters.CounterKey, int] = defaultdict(int)
+        for key, n in ((after, 1), (before, -1)):
+            if key is not None:
+                changes[key] += n
+        counters.add(connection, {key: n for key, n in changes.items() if n}, _SHARD)
+    return result
+
+
+def refuse_unfinished(engine: sa.Engine) -> None:
+    """Raises: SettingsError while a rebuild was begun and not finished; StoreUnavailable."""
+    with reading(engine) as connection:
+        if connection.execute(sa.select(checkpoints.c.name).where(checkpoints.c.name == _REBUILD)).one_or_none() is not None:
+            raise SettingsError(_UNFINISHED)
+
+
+def _parts(engine: sa.Engine, work: Callable[[sa.Engine, Span], Answer], processes: int) -> Iterator[tuple[Answer, int]]:
+    """What `work` answers for every piece, and how many entries there are in all."""
+    total = entry_count(engine)
+    if processes > 1 and total >= ALONE_BELOW:
+        answers = each(spans(engine), work, engine.url.render_as_string(hide_password=False), processes)
+    else:
+        answers = (work(engine, span) for span in spans(engine))
+    with quiet():
+        for answer in answers:
+            yield answer, total
+
+
+def _verify_span(engine: sa.Engine, span: Span, *, deep: bool) -> Report:
+    again = Again(Registry(SqlStore(engine, shard=0))) if deep else None
+    return restore.verify(verify.journals(engine, span), verify.Projection(), again=again)
+
+
+def _rebuild_parts(engine: sa.Engine, guard: sa.Connection, processes: int) -> Iterator[tuple[Rebuilt, int]]:
+    if guard.dialect.name == "postgresql":
+        yield from _parts(engine, _rebuild_span, processes)
+        return
+    total, after = entry_count(engine), ""
+    while order_ids := verify.next_ids(guard, after, None, verify.BATCH):
+        yield lay_out(guard, order_ids), total
+        after = order_ids[-1]
+
+
+def _rebuild_span(engine: sa.Engine, span: Span) -> Rebuilt:
+    result, after = Rebuilt(), span.after
+    while True:
+        page, last = _rebuild_page(engine, after, span.until)
+        result += page
+        if last is None:
+            return result
+        after = last
+
+
+def _rebuild_page(engine: sa.Engine, after: str, until: str | None) -> tuple[Rebuilt, str | None]:
+    """One page, committed, and its last id (None: there was none). It is tried again when a transaction of before is in its way."""
+    for left in reversed(range(_TRIES)):
+        try:
+            with writing(engine) as connection:
+                # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                order_ids = verify.next_ids(connection, after, until, verify.BATCH)
+                return (lay_out(connection, order_ids), order_ids[-1]) if order_ids else (Rebuilt(), None)
+        except StoreBusy:
+            if not left:
+                raise
+    raise AssertionError
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction during which no order moves, whoever runs: every move appends to the journal, and nobody else can.
+
+    It commits at the end of the block. What was committed beside it stands, marked as unfinished, when it does not.
+    """
+    with writing(engine) as guard:
+        if guard.dialect.name != "postgresql":
+            _refuse_living(guard)
+            yield guard
+            return
+        guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if not guard.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_REBUILD_LOCK))).scalar_one():
+            raise Conflict("Another `escrow rebuild` is running. Fix: let it end, or stop it first.")
+        _refuse_living(guard)
+        with writing(engine) as connection:
+            mark = {"name": _REBUILD, "position": canonical.encode({}), "updated_at": of(connection).now(connection)}
+            connection.execute(of(connection).insert(checkpoints).values(mark).on_conflict_do_nothing())
+        # From here on no process starts. One that started just before waits at its first move, and finds everything rebuilt.
+        guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_WAIT_S}s'")
+        guard.exec_driver_sql("LOCK TABLE journal IN SHARE MODE")
+        yield guard
+
+
+def _refuse_living(connection: sa.Connection) -> None:
+    living = workers.living(connection)
+    if living:
+        more = f" and {len(living) - _NAMED_MAX} more" if len(living) > _NAMED_MAX else ""
+        named = ", ".join(living[:_NAMED_MAX]) + more
+        raise Conflict(
+            f"Escrow is running: {named}. Fix: stop every `serve`, `worker` and `up` (SIGTERM) and run this again, "
+            "or rebuild one order while they run: --order ID."
+        )
+
+
+def _lock(connection: sa.Connection, order_id: str) -> None:
+    """The lock of one order: its row, or its name where it has none (R19)."""
+    statement = sa.select(orders.c.order_id).where(orders.c.order_id == order_id).with_for_update()
+    if connection.execute(statement).one_or_none() is None:
+        of(connection).lock_names(connection, [order_id])
+        # Whoever held the name may have opened the order meanwhile.
+        connection.execute(statement)
+
+
+def _note(connection: sa.Connection, actor: str, order_id: str | None, detail: str) -> None:
+    at = of(connection).now(connection)
+    row = {"at": at, "actor": actor, "act": "rebuild", "order_id": order_id, "outcome": "done", "detail": detail}
+    connection.execute(sa.insert(audit), row)
+
+
+def _counted_as(connection: sa.Connection, order_id: str) -> counters.CounterKey | None:
+    o = orders.c
+    row = connection.execute(sa.select(o.definition, o.version, o.state, o.status).where(o.order_id == order_id)).one_or_none()
+    return None if row is None else (row.definition, row.version, row.state, row.status)

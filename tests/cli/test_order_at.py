@@ -1,0 +1,67 @@
+"""`escrow order at`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.kit import ORDER, Api, Escrow
+
+THEN: dict[str, Any] = {
+    "order_id": "order-1",
+    "seq": 7,
+    "at": "2026-11-21T11:59:00Z",
+    "order": {**ORDER, "allowed_acts": []},
+    "ledger": [
+        {
+            "ask": "take_payment.0.1",
+            "step": "take_payment",
+            "participant": "payment",
+            "epoch": 0,
+            "round": 1,
+            "command_id": "c-1",
+            "forward": "asked",
+            "undo": "none",
+            "attempts": 2,
+            "undo_attempts": 0,
+            "since": "2026-11-21T11:59:00Z",
+        }
+    ],
+    "deadlines": [{"name": "patience", "due_at": None, "remaining_ms": 90_500, "armed_at": "2026-11-21T11:58:00Z", "participant": None}],
+    "outstanding": [
+        {
+            "ask": "take_payment.0.1",
+            "participant": "payment",
+            "is_undo": False,
+            "command": "TakePayment",
+            "command_id": "c-1",
+            "attempts": 2,
+            "since": "2026-11-21T11:59:00Z",
+        }
+    ],
+}
+
+
+def test_it_shows_state_ledger_deadlines_and_what_was_outstanding(api: Api, escrow: Escrow) -> None:
+    """An operator would see a part of what stood then."""
+    api.on("GET", "/v1/orders/order-1/at/7", THEN)
+    shown = escrow("order", "at", "order-1", "7").stdout
+    for part in ("After entry 7", "taking_payment", "take_payment.0.1", "c-1", "patience", "90.5 s", "TakePayment"):
+        assert part in shown, part
+    assert json.loads(escrow("order", "at", "order-1", "7", "-o", "json").stdout) == THEN
+
+
+def test_a_time_is_sent_in_utc(api: Api, escrow: Escrow) -> None:
+    """A time in the operator's zone would be read as another."""
+    api.on("GET", "/v1/orders/order-1/at/2026-11-21T11:00:00Z", THEN)
+    assert escrow("order", "at", "order-1", "2026-11-21T12:00:00+01:00").exit_code == 0
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "2026-11-21T12:00:00", "1.5"])
+def test_what_is_no_moment_is_not_sent(api: Api, escrow: Escrow, moment: str) -> None:
+    """A slip would come back as a problem of the API, in the API's words."""
+    result = escrow("order", "at", "order-1", moment)
+    assert (result.exit_code, api.requests) == (2, [])
+    assert "neither an entry of its history" in result.stderr
