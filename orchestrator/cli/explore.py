@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.saga.definition import Definition
 
 #: What no bound is set for.
-_UNBOUNDED = "duplicates, delays and losses of messages without limit"
+_UNBOUNDED = "other events, and duplicates, delays and losses of messages, without limit"
 
 
 def command(
@@ -84,7 +84,9 @@ def _print(definition: Definition, exploration: Exploration, told: Told | None, 
         f"{definition.name} version {definition.version}: {exploration.states} states, {exploration.transitions} moves, {took_s:.1f} s."
     )
     print_line(
-        f"Bound: attempts a command {bound.attempts}, operator acts a run {bound.acts}, crashes a run {bound.crashes}; {_UNBOUNDED}."
+        f"Bound: attempts a command {bound.attempts}, operator acts a run {bound.acts}, crashes a run {bound.crashes}; "
+        f"of each type of event from outside, {bound.events} a run where it can be undone, else {bound.events} kept early at a time; "
+        f"{_UNBOUNDED}."
     )
     found = exploration.counterexample
     if found is not None and told is not None:

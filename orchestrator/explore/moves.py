@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orchestrator.explore import promises
-from orchestrator.explore.inputs import START, Kind, Move, acts, input_of, opening, places, sendings_of
+from orchestrator.explore.inputs import START, Kind, Move, acts, copies, events, input_of, opening, places, sendings_of
 from orchestrator.explore.rows import Answer, Beliefs
-from orchestrator.explore.world import Bound, Orders, Sending, World, bounded, retry_phase, standing, undecided, variants, waits_of
-from orchestrator.saga.decide import decide
+from orchestrator.explore.shape import names_of, retry_phase, standing, waits_of
+from orchestrator.explore.variants import bounded, says, variants
+from orchestrator.explore.world import Bound, Orders, Sending, World
+from orchestrator.saga.decide import Decided, decide, decide_all
+from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import ActName
-from orchestrator.saga.order import Order
+from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.standing import waits
 
@@ -39,13 +42,13 @@ class Moves:
     """The moves of one definition, in all its variants. Remembers what it decided: an order is asked each thing once."""
 
     def __init__(self, document: Mapping[str, Any], bound: Bound) -> None:
-        lowered = bounded(document, bound.attempts)
-        self._rulebooks = [Rulebook(decided) for decided, _ in variants(lowered)]
-        self._undecided = Rulebook(undecided(lowered))
+        decided = variants(bounded(document, bound.attempts))
+        self._rulebooks = [Rulebook(variant) for variant, _ in decided]
+        #: What the guards of each variant say, by their texts there.
+        self._said = [frozenset((text, says(text)) for text in guards) for _, guards in decided]
         self.rulebook = self._rulebooks[0]
-        self._attempts = bound.attempts
-        self._pivots = frozenset(name for name, step in self.rulebook.by_name.items() if step.pivot)
-        self.orders = Orders(self._pivots)
+        self._bound = bound
+        self.orders = Orders(names_of(self.rulebook))
         self.beliefs = Beliefs()
         self._answers: dict[tuple[int, int, Answer], list[Outcome]] = {}
         self._own: dict[tuple[int, bool], list[Outcome]] = {}
@@ -66,7 +69,8 @@ class Moves:
             order = decision.order
             assert order is not None
             number = self.orders.number(order)
-            rows = self._published(self._with_blanks(b"", number), sendings_of(order, decision))
+            sent = sendings_of(places(order, self.orders.keys[number]), [decision])
+            rows = self._published(self._with_blanks(b"", number), sent)
             broken = promises.broken_by_order(rulebook, order)
             yield Move("opens", rulebook.opens_on, variant=variant), World(number, rows, bound.acts, bound.crashes), broken
 
@@ -93,7 +97,9 @@ class Moves:
         undo must come to its end by being confirmed, whatever else was heard.
         """
         order = self.orders.met[world.order]
-        for place, (row, ask) in enumerate(zip(world.rows, order.asks.values(), strict=True)):
+        for place, (row, ask) in enumerate(zip(world.rows, self.orders.asks[world.order], strict=True)):
+            if ask is None:
+                continue
             if ask.undo != "none":
                 yield from self._worlds(self._arriving(world, place, row, "undone"))
             elif ask.forward == "asked" and ask.undo == "none":
@@ -135,11 +141,16 @@ class Moves:
 
     def _with_blanks(self, rows: bytes, number: int) -> bytes:
         """Rows for the asks that have none yet."""
-        asks = self.orders.met[number].asks
-        if len(asks) == len(rows):
-            return rows
-        steps = [self.rulebook.by_name[ask.step] for ask in list(asks.values())[len(rows) :]]
-        return rows + bytes(self.beliefs.blank[bool(step.refused_on)] for step in steps)
+        keys = self.orders.keys[number]
+        return rows if len(keys) == len(rows) else rows + bytes(map(self._blank, keys[len(rows) :]))
+
+    def _blank(self, key: str) -> int:
+        """The belief about an ask of which nothing was heard."""
+        rule = self.rulebook.by_name[key.rsplit(".", 2)[0]]
+        if rule.name in self.rulebook.events:
+            return self.beliefs.fact
+        blanks = self.beliefs.watched if key in self.orders.names.watched else self.beliefs.blank
+        return blanks[bool(rule.refused_on)]
 
     def _published(self, rows: bytes, sendings: frozenset[Sending]) -> bytes:
         changed = bytearray(rows)
@@ -157,12 +168,7 @@ class Moves:
             armed = [name for name, deadline in order.deadlines.items() if deadline.due_at is not None]
             moves = [Move("deadline", name) for name in armed if waits_of(name) == name]
             moves += [Move("excused", name) for name in armed if order.deadlines[name].participant]
-            moves += [Move("event", name) for name in sorted(self.rulebook.abort_on)]
-            moves += [Move("opens", self.rulebook.opens_on, again=True)]
-            for key, ask in order.asks.items():
-                heard: dict[str, Kind] = {"done": "reply", "refused": "refusal"}
-                moves += [Move(heard[ask.forward], key, again=True)] if ask.forward in heard and ask.attempts else []
-                moves += [Move("undone", key, again=True)] if ask.undo == "undone" else []
+            moves += [*events(self.rulebook, order, self._bound.events), *copies(self.rulebook, order)]
             known = self._own[number, with_acts] = [outcome for move in moves for outcome in self._decided(number, move)]
             for name in armed:
                 if waits_of(name) != name:
@@ -173,25 +179,29 @@ class Moves:
         known = self._acts.get((number, called))
         if known is None:
             order = self.orders.met[number]
-            is_called = any(wait.is_for_operator for wait in waits(order))
+            is_called = any(wait.is_for_operator or self._cannot_answer(wait.ask) for wait in waits(order))
             moves = [] if called and not is_called else [m for m in acts(self.rulebook, order) if not called or m.subject in _CALLED]
             decided = [outcome for move in moves for outcome in self._decided(number, move)]
             known = self._acts[number, called] = [outcome for outcome in decided if _is_new(number, outcome)]
         return known
 
+    def _cannot_answer(self, ask: Ask | None) -> bool:
+        """Whether a human was called for an ask whose success may have been refused by its guard: a copy of it says nothing new."""
+        return ask is not None and ask.alarm and self.rulebook.by_name[ask.step].done_when is not None
+
     def _answer(self, number: int, place: int, answer: Answer) -> list[Outcome]:
         known = self._answers.get((number, place, answer))
         if known is None:
-            key = list(self.orders.met[number].asks)[place]
-            known = self._answers[number, place, answer] = self._decided(number, Move(answer, key))
+            move = Move(answer, self.orders.keys[number][place])
+            known = self._answers[number, place, answer] = self._decided(number, move)
         return known
 
     def _sent_late(self, number: int) -> list[Outcome]:
         """A command that is awaited reached the broker late; only where that makes a difference."""
         known = self._late.get(number)
         if known is None:
-            order = self.orders.met[number]
-            keys, sendings = list(order.asks), places(order)
+            order, keys = self.orders.met[number], self.orders.keys[number]
+            sendings = places(order, keys)
             awaited = [sendings[d.command_id] for d in order.deadlines.values() if d.command_id in sendings]
             moves = [Move("sent_late", keys[place], (("of", "undo"),) if is_undo else ()) for place, is_undo in sorted(awaited)]
             decided = [outcome for move in moves for outcome in self._decided(number, move)]
@@ -216,7 +226,7 @@ class Moves:
         of its own, and no attempt of one ask looks at it.
         """
         wait, first = waits_of(name), self.orders.met[number]
-        tried = (standing(first, wait.partition(":")[2]), wait, with_acts)
+        tried = (standing(first, wait.partition(":")[2], self.orders.names), wait, with_acts)
         if tried in self._steady:
             return self._passes(number, name)
         passed, phase = self._passing(number, name, self._all_but(first, wait, with_acts=with_acts))
@@ -228,22 +238,22 @@ class Moves:
     def _passing(self, number: int, name: str, others: Sequence[Move]) -> tuple[list[Outcome], tuple[Any, ...] | None]:
         """What the passing of a wait leads to; and the phase of the retry in which one of the other moves does what it did not at first."""
         wait, first = waits_of(name), self.orders.met[number]
-        at, phase = first, retry_phase(first, self._attempts)
+        at, phase = first, retry_phase(first, self._bound.attempts)
         futures = [self._effect(number, first, phase, move) for move in others]
-        own = (list(first.asks).index(wait.partition(":")[2]), wait.startswith("undo"))
+        own = (self.orders.keys[number].index(wait.partition(":")[2]), wait.startswith("undo"))
         #: Phases passed, and the sendings until then.
         phases = {phase: 0}
         fired: tuple[tuple[str, str], ...] = (("fires", name),)
         outcomes: list[Outcome] = []
         sendings = 0
         while True:
-            outcome, after = self._try(number, at, Move("deadline", fired[-1][1]))
+            outcome, after, _ = self._try(number, at, Move("deadline", fired[-1][1]))
             outcome = outcome._replace(move=Move("silence", wait, fired))
             if outcome.broken or after is None or outcome.answered or not outcome.sent <= {own} or outcome.order != number:
                 return [*outcomes, outcome], None
             if outcome.sent:
                 outcomes.append(outcome)
-            phase = retry_phase(after, self._attempts)
+            phase = retry_phase(after, self._bound.attempts)
             sendings += bool(outcome.sent)
             if phases.get(phase) == sendings:
                 return [*outcomes, outcome._replace(broken=f"No end: {wait} passes for ever, and nobody is asked again.")], None
@@ -256,7 +266,7 @@ class Moves:
 
     def _all_but(self, order: Order, wait: str, *, with_acts: bool) -> list[Move]:
         """All that may happen to an order but the passing of one wait, and what is about other asks alone."""
-        moves = [Move("event", name) for name in sorted(self.rulebook.abort_on)]
+        moves = [*events(self.rulebook, order, self._bound.events)]
         moves += [Move("deadline", name) for name in order.deadlines if waits_of(name) == name and order.deadlines[name].due_at]
         moves += acts(self.rulebook, order) if with_acts else ()
         key = wait.partition(":")[2]
@@ -274,44 +284,55 @@ class Moves:
     def _decided(self, number: int, move: Move) -> list[Outcome]:
         """What a move leads to from the order of a number."""
         order = self.orders.met[number]
-        return self._effect(number, order, retry_phase(order, self._attempts), move)
+        return self._effect(number, order, retry_phase(order, self._bound.attempts), move)
 
     def _tried(self, number: int, order: Order, move: Move) -> list[Outcome]:
-        """What a move leads to with each variant of the definition; once where no guard is asked."""
-        first, _ = self._try(number, order, move)
-        if len(self._rulebooks) == 1 or self._try(number, order, move, self._undecided)[0] == first:
-            return [first]
-        others = range(1, len(self._rulebooks))
-        return [first, *(self._try(number, order, move._replace(variant=variant))[0] for variant in others)]
+        """What a move leads to, whichever way the guards come out that it asks."""
+        outcomes: list[Outcome] = []
+        tried: list[frozenset[tuple[str, bool]]] = []
+        for variant, said in enumerate(self._said):
+            if not any(asked <= said for asked in tried):
+                outcome, _, asked = self._try(number, order, move._replace(variant=variant))
+                outcomes.append(outcome)
+                tried.append(asked)
+        return outcomes
 
-    def _try(self, number: int, order: Order, move: Move, rulebook: Rulebook | None = None) -> tuple[Outcome, Order | None]:
-        """Decide a move of the order of a number, and judge it; and the order after it, None when decide raised."""
+    def _try(self, number: int, order: Order, move: Move) -> tuple[Outcome, Order | None, frozenset[tuple[str, bool]]]:
+        """Decide a move of the order of a number, and judge it; with the order after it (None: decide raised) and the guards it asked."""
         input_, now = input_of(self.rulebook, order, move)
         try:
-            decision = decide(rulebook or self._rulebooks[move.variant], order, input_, now)
+            decided = decide_all(self._rulebooks[move.variant], order, input_, now)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
             broken = f"R1: decide raised {type(error).__name__}: {error}"
-            return Outcome(move, number, frozenset(), frozenset(), (), broken), None
-        after = decision.order
+            return Outcome(move, number, frozenset(), frozenset(), (), broken), None, frozenset()
+        after = decided.order
         assert after is not None
         reached = number if after is order else self.orders.number(after)
         is_answer = move.kind in _ANSWERS
-        broken_now = promises.broken_by_decision(self.rulebook, order, input_, decision, is_answer=is_answer)
+        broken_now = promises.broken_by_input(self.rulebook, order, input_, decided, is_answer=is_answer)
         if reached not in self._broken:
             self._broken[reached] = promises.broken_by_order(self.rulebook, after)
-        known = places(after) if decision.answered else {}
-        confirmed = move.kind == "act" and [
-            key for key, ask in after.asks.items() if ask.undo == "undone" and order.asks[key].undo != "undone"
+        keys, decisions = self.orders.keys[reached], _decisions(decided)
+        known = places(after, keys) if any(decision.commands or decision.answered for decision in decisions) else {}
+        confirmed = [
+            place
+            for place, key in enumerate(keys)
+            if key in order.asks and after.asks[key].undo == "undone" and order.asks[key].undo != "undone"
         ]
         outcome = Outcome(
             move=move,
             order=reached,
-            sent=sendings_of(after, decision),
-            answered=frozenset(known[command] for command in decision.answered if command in known),
-            vouched=tuple(list(after.asks).index(key) for key in confirmed or ()),
+            sent=sendings_of(known, decisions),
+            answered=frozenset(known[command] for decision in decisions for command in decision.answered if command in known),
+            vouched=tuple(confirmed) if move.kind == "act" else (),
             broken=broken_now or self._broken[reached],
         )
-        return outcome, after
+        return outcome, after, frozenset(asked for decision in decisions for asked in decision.guards)
+
+
+def _decisions(decided: Decided) -> list[Decision]:
+    """All that one input brought about, in turn."""
+    return [*(decision for _, decision in decided.before), decided.own, *(decision for _, decision in decided.after)]
 
 
 def _is_new(number: int, outcome: Outcome) -> bool:

@@ -10,6 +10,9 @@ one by one is made of one without them by `orchestrator.explore.story`.
 **One belief may cover another**: for each row of the other it has one from which all can come that can come from that, answers and effects
 left in place alike. What was published more can come more; what was not heard can still come; what no operator has vouched for breaks a
 promise sooner.
+
+**A watched step** differs from one that is asked in this alone: its participant may act from the opening on, as if the command had been
+published by then. **An event from outside** is done, and heard, from when it is in the ledger; its participant can but undo it.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ UNDONE = 4
 HEARD = 8
 #: Escrow has decided the `CommandTooLate`.
 LATE_HEARD = 16
-#: The command was published at least once.
+#: The command was published at least once; or the step is watched, and what its participant acts upon was.
 SENT = 32
 #: The undo was published at least once.
 UNDO_SENT = 64
@@ -97,6 +100,10 @@ class Beliefs:
         self._covers: dict[tuple[int, int], bool] = {}
         #: Before anything was published; the participant may not refuse, and may.
         self.blank = self._number(frozenset({0}), may_refuse=False), self._number(frozenset({0}), may_refuse=True)
+        #: The same of a watched step: its participant may act from the opening on.
+        self.watched = self.published(self.blank[0], is_undo=False), self.published(self.blank[1], is_undo=False)
+        #: An event from outside: it is done and was heard.
+        self.fact = self._number(frozenset({DONE | HEARD}), may_refuse=False)
 
     def rows(self, belief: int) -> frozenset[int]:
         """Every row that the participant's ledger may have."""

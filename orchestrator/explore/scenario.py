@@ -12,12 +12,15 @@ from typing import Any
 
 import yaml
 
-from orchestrator.explore.inputs import ORDER_ID, START, Move, answer_of, input_of, opening
+from orchestrator.explore.inputs import OLDER, ORDER_ID, START, Move, answer_of, input_of, opening
 from orchestrator.explore.search import Counterexample
-from orchestrator.explore.world import Bound, bounded, shape, variants, waits_of
-from orchestrator.saga.decide import decide
+from orchestrator.explore.shape import names_of, shape, waits_of
+from orchestrator.explore.variants import bounded, variants
+from orchestrator.explore.world import Bound
+from orchestrator.saga.decide import Decided, decide, decide_all
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.definition import Definition
+from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 
@@ -53,12 +56,13 @@ class _Item:
 
 
 class _Telling:
-    def __init__(self, documents: list[tuple[dict[str, Any], dict[str, bool]]], bound: Bound) -> None:
+    def __init__(self, documents: list[tuple[dict[str, Any], dict[str, str]]], bound: Bound) -> None:
         #: As it is written, and with lowered limits; each in all its variants.
         self._written = [Rulebook(document) for document, _ in documents]
         self._lowered = [Rulebook(bounded(document, bound.attempts)) for document, _ in documents]
         self._guards = [guards for _, guards in documents]
         self._rulebook = self._written[0]
+        self._names = names_of(self._rulebook)
         self.lines: list[str] = []
         self._items: list[_Item] = []
         self._comments: list[str] = []
@@ -72,8 +76,8 @@ class _Telling:
         assert decision.order is not None
         assert near.order is not None
         self._order, self._near = decision.order, near.order
-        self._given = self._so_that(move)
-        self.lines.append(f"{move.subject} arrives{_outcome(decision)}")
+        self._given = self._so_that(move, [decision])
+        self.lines.append(f"{move.subject} arrives{_outcome([decision])}")
 
     def take(self, move: Move) -> None:
         """Let one move happen."""
@@ -102,66 +106,68 @@ class _Telling:
 
     def _silence(self, move: Move) -> None:
         """Let the same wait pass in both: there by the deadlines that were found, here until that comes to the same."""
-        start = shape(self._near)
+        start = self._shape(self._near)
         for _, name in move.arguments:
-            decision = self._decide(self._lowered, self._near, Move("deadline", name))
-            if decision is None:
+            decided = self._decide(self._lowered, self._near, Move("deadline", name))
+            if decided is None:
                 break
-            assert decision.order is not None
-            self._near = decision.order
-        is_elsewhere = shape(self._near) != start
+            self._near = decided.order or self._near
+        is_elsewhere = self._shape(self._near) != start
         for _ in range(_FIRED_MAX if is_elsewhere else len(move.arguments)):
             armed = next((one for one in self._order.deadlines if waits_of(one) == move.subject), None)
-            if armed is None or (is_elsewhere and shape(self._order) == shape(self._near)):
+            if armed is None or (is_elsewhere and self._shape(self._order) == self._shape(self._near)):
                 break
             self._happens(Move("deadline", armed))
 
+    def _shape(self, order: Order) -> tuple[Any, ...]:
+        return shape(order, self._names)
+
     def _sent_late(self, move: Move) -> None:
         near = self._decide(self._lowered, self._near, move)
-        decision = self._decide(self._written, self._order, move)
-        if near is not None and near.order is not None:
-            self._near = near.order
-        self._add({"sent_late": move.subject}, _text(self._rulebook, self._order, move), decision)
+        decided = self._decide(self._written, self._order, move)
+        if near is not None:
+            self._near = near.order or self._near
+        self._add({"sent_late": move.subject}, _text(self._rulebook, self._order, move), decided)
 
     def _input(self, move: Move) -> None:
         near = self._decide(self._lowered, self._near, move)
-        if near is not None and near.order is not None:
-            self._near = near.order
+        if near is not None:
+            self._near = near.order or self._near
         self._happens(move)
 
     def _happens(self, move: Move) -> None:
         """Let the order as it is written decide a move."""
         text, does = _text(self._rulebook, self._order, move), self._does(move)
-        decision = self._decide(self._written, self._order, move)
-        self._comments += self._so_that(move)
-        self._add(does, text, decision)
+        decided = self._decide(self._written, self._order, move)
+        self._comments += self._so_that(move, _decisions(decided))
+        self._add(does, text, decided)
         if not move.again:
             self._heard[move.kind, move.subject] = len(self._items)
 
-    def _add(self, does: dict[str, Any], text: str, decision: Decision | None) -> None:
+    def _add(self, does: dict[str, Any], text: str, decided: Decided | None) -> None:
         item = _Item(self._comments, does)
         self._comments = []
         self._items.append(item)
-        self.lines.append(text + _outcome(decision))
-        if decision is None:
+        self.lines.append(text + _outcome(_decisions(decided)))
+        if decided is None:
             return
-        assert decision.order is not None
-        self._order = decision.order
-        if decision.verdict != "moved":
-            item.expect["verdict"] = decision.verdict
+        self._order = decided.order or self._order
+        # A scenario compares the verdict of what came last: of what was parked, if anything follows from that.
+        if (verdict := _decisions(decided)[-1].verdict) != "moved":
+            item.expect["verdict"] = verdict
 
-    def _so_that(self, move: Move) -> list[str]:
-        """How the guards come out at a move, where there are any."""
-        if move.kind not in {"opens", "reply", "act"}:
-            return []
-        return [f"let `{guard}` be {'true' if is_true else 'false'} here" for guard, is_true in self._guards[move.variant].items()]
+    def _so_that(self, move: Move, decisions: list[Decision]) -> list[str]:
+        """How the guards come out that a move asks."""
+        guards = self._guards[move.variant]
+        asked = dict.fromkeys((guards[text], held) for decision in decisions for text, held in decision.guards)
+        return [f"let `{guard}` be {'true' if held else 'false'} here" for guard, held in asked]
 
-    def _decide(self, rulebooks: list[Rulebook], order: Order, move: Move) -> Decision | None:
+    def _decide(self, rulebooks: list[Rulebook], order: Order, move: Move) -> Decided | None:
         """None: deciding raised, which is what was found."""
         rulebook = rulebooks[move.variant]
         input_, now = input_of(rulebook, order, move)
         try:
-            return decide(rulebook, order, input_, now)
+            return decide_all(rulebook, order, input_, now)
         except Exception:  # noqa: BLE001  # the exploration has said so
             return None
 
@@ -169,17 +175,22 @@ class _Telling:
         """The move as an item of a scenario."""
         if move.again:
             return {"duplicate": self._heard.get((move.kind, move.subject), 0)}
+        # A watched step that is not in the ledger yet goes by its name.
+        step = move.subject if move.subject in self._order.asks else move.subject.rsplit(".", 2)[0]
         if move.kind in {"reply", "undone"}:
-            return {move.kind: move.subject}
+            return {move.kind: step}
         if move.kind in {"refusal", "too_late"}:
-            return {"refusal": {"step": move.subject, "event": _answer(self._rulebook, self._order, move)}}
+            return {"refusal": {"step": step, "event": _answer(self._rulebook, self._order, move)}}
         if move.kind == "deadline":
             return {"silence": move.subject}
         if move.kind == "excused":
             return {"silence": {"deadline": move.subject, "excused": True}}
         if move.kind == "act":
             return {"act": {"act": move.subject, "admin": True, **dict(move.arguments)}}
-        return {"event": move.subject}
+        input_, _ = input_of(self._rulebook, self._order, move)
+        assert isinstance(input_, Message)
+        event = {"type": move.subject, "id": input_.envelope.id, "source": input_.envelope.source, "data": dict(input_.envelope.data)}
+        return {"event": event if move.subject in self._rulebook.events else move.subject}
 
 
 def _text(rulebook: Rulebook, order: Order, move: Move) -> str:
@@ -187,7 +198,7 @@ def _text(rulebook: Rulebook, order: Order, move: Move) -> str:
     arrives = "arrives again" if move.again else "arrives"
     match move.kind:
         case "works" | "declines" | "reverses":
-            rule = rulebook.by_name[order.asks[move.subject].step]
+            rule = rulebook.by_name[move.subject.rsplit(".", 2)[0]]
             command = rule.undo.command if move.kind == "reverses" and rule.undo is not None else rule.command
             return f"{rule.participant} {'refuses' if move.kind == 'declines' else 'does'} {command} ({move.subject})"
         case "sent_late":
@@ -202,19 +213,29 @@ def _text(rulebook: Rulebook, order: Order, move: Move) -> str:
         case "act":
             return " ".join(["an operator does", move.subject, *(f"{name}={value}" for name, value in move.arguments)])
         case _:
-            return f"{move.subject} {arrives}"
+            return f"{'an older ' if move.arguments == OLDER else ''}{move.subject} {arrives}"
 
 
 def _answer(rulebook: Rulebook, order: Order, move: Move) -> str:
-    return answer_of(rulebook, order.asks[move.subject], move.kind)[1]
+    return answer_of(rulebook, order, move.subject, move.kind)[1]
 
 
-def _outcome(decision: Decision | None) -> str:
-    if decision is None or decision.order is None:
+def _decisions(decided: Decided | None) -> list[Decision]:
+    """All that one input brought about, in turn."""
+    if decided is None:
+        return []
+    return [*(decision for _, decision in decided.before), decided.own, *(decision for _, decision in decided.after)]
+
+
+def _outcome(decisions: list[Decision]) -> str:
+    """What became of an input, and after it of what had been parked; before it, when the order turns back."""
+    if not decisions or (order := decisions[-1].order) is None:
         return " → deciding it raises"
-    sent = f", sends {', '.join(command.name for command in decision.commands)}" if decision.commands else ""
-    verdict = "" if decision.verdict == "moved" else f"{decision.verdict}: "
-    return f" → {verdict}{decision.order.state} ({decision.order.status}){sent}"
+    names = [command.name for decision in decisions for command in decision.commands]
+    sent = f", sends {', '.join(names)}" if names else ""
+    verdicts = [decision.verdict for decision in decisions]
+    verdict = "" if set(verdicts) == {"moved"} else f"{', '.join(verdicts)}: "
+    return f" → {verdict}{order.state} ({order.status}){sent}"
 
 
 def _yaml(document: dict[str, Any]) -> str:

@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from orchestrator.explore.endings import Ending, broken_by_ending, ending, is_over
 from orchestrator.explore.inputs import Move
 from orchestrator.explore.moves import Moves
-from orchestrator.explore.promises import Ending, broken_by_ending, ending, is_over
 from orchestrator.explore.rows import VOUCHED
+from orchestrator.explore.shape import is_confirmed_in_between, knowledge_covers
 from orchestrator.explore.story import told_whole
-from orchestrator.explore.world import Bound, World, is_confirmed_in_between, knowledge_covers
+from orchestrator.explore.world import Bound, World
 from orchestrator.saga.definition import Definition
 
 
@@ -165,7 +166,8 @@ class _Search:
 
     def _broken_by_ending(self, world: World) -> tuple[str, dict[int, int]] | None:
         if world.order not in self._endings:
-            self._endings[world.order] = ending(self._moves.rulebook, self._moves.orders.met[world.order])
+            orders = self._moves.orders
+            self._endings[world.order] = ending(self._moves.rulebook, orders.met[world.order], orders.keys[world.order])
         end = self._endings[world.order]
         if end is None:
             return None
@@ -175,11 +177,12 @@ class _Search:
     def _lost(self, world: World) -> Iterator[bytes]:
         """The rows after all that is under way is lost, for everything that participants may have done.
 
-        What was done by those of whom no answer is needed any more matters to no end.
+        What was done by those of whom no answer is needed any more matters to no end; and what was done by those who were not asked yet is
+        looked at when they are.
         """
         beliefs = self._moves.beliefs
-        asks = self._moves.orders.met[world.order].asks.values()
-        is_needed = [ask.forward == "asked" and ask.undo == "none" for ask in asks]
+        asks = self._moves.orders.asks[world.order]
+        is_needed = [ask is not None and ask.forward == "asked" and ask.undo == "none" for ask in asks]
         rows = [beliefs.lost(row) if needed else beliefs.blank[:1] for row, needed in zip(world.rows, is_needed, strict=True)]
         return map(bytes, product(*rows))
 
@@ -207,5 +210,5 @@ class _Search:
             world, move = self._before[worlds[0]]
             worlds, moves = [world, *worlds], [move, *moves]
         moves = [self._openings[worlds[0]], *moves]
-        keys = [list(self._moves.orders.met[world.order].asks) for world in worlds]
+        keys = [self._moves.orders.keys[world.order] for world in worlds]
         return Counterexample(promise, tuple(told_whole(self._moves.beliefs, moves, [world.rows for world in worlds], keys[-1], rows)))

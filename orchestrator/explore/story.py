@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.explore.inputs import Move
-from orchestrator.explore.rows import SEEN, SENT, UNDO_SENT, Act, Answer, Beliefs, acts_of, after_answer
+from orchestrator.explore.rows import DONE, SEEN, SENT, UNDO_SENT, Act, Answer, Beliefs, acts_of, after_answer
 
 _ANSWERS: tuple[Answer, ...] = ("reply", "refusal", "too_late", "undone")
 #: What a participant has done by the end of a step: the acts at each step so far.
@@ -31,7 +31,9 @@ def told_whole(beliefs: Beliefs, moves: Sequence[Move], rows: Sequence[bytes], k
 
 def _done_by(beliefs: Beliefs, key: str, steps: Sequence[tuple[Move, int]], last: int | None) -> _Acts:
     """What the participant of one ask did, and after which step: the least that leads to the beliefs after the steps, and to a last row."""
-    ways: dict[int, _Acts] = {0: ()}
+    # An event from outside is done as it comes.
+    begins_done = all(row & DONE for row in beliefs.rows(steps[0][1]))
+    ways: dict[int, _Acts] = {DONE if begins_done else 0: ()}
     for step, (move, belief) in enumerate(steps):
         is_answer = move.subject == key and not move.again and move.kind in _ANSWERS
         arrived: dict[int, _Acts] = {}

@@ -29,7 +29,10 @@ def test_explore_says_what_was_visited_within_which_bound(escrow: Escrow, file: 
     assert result.exit_code == 0
     first, bound, last = result.stdout.splitlines()
     assert first.startswith("pivot version 1: ")
-    assert bound.startswith("Bound: attempts a command 2, operator acts a run 0, crashes a run 1; duplicates")
+    assert bound.startswith(
+        "Bound: attempts a command 2, operator acts a run 0, crashes a run 1; of each type of event from outside, 2 a run"
+    )
+    assert bound.endswith("duplicates, delays and losses of messages, without limit.")
     assert last == "No promise can be broken."
 
 
@@ -39,7 +42,7 @@ def test_explore_tells_programs_the_same(escrow: Escrow, file: Path) -> None:
     document = json.loads(result.stdout)
 
     assert result.exit_code == 0
-    assert document["bound"] == {"attempts": 3, "acts": 1, "crashes": 0, "states": 2_000_000}
+    assert document["bound"] == {"attempts": 3, "acts": 1, "crashes": 0, "events": 2, "states": 2_000_000}
     assert document["complete"]
     assert document["counterexample"] is None
     assert document["states"] > 50

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from orchestrator.explore.endings import broken_by_ending, ending, is_over
 from orchestrator.explore.inputs import Move, places
 from orchestrator.explore.moves import Moves, Outcome
-from orchestrator.explore.promises import broken_by_ending, ending, is_over
-from orchestrator.explore.rows import SENT, UNDO_SENT, VOUCHED, Answer, acts_of, after_answer
+from orchestrator.explore.rows import DONE, HEARD, SENT, UNDO_SENT, VOUCHED, Answer, acts_of, after_answer
 from orchestrator.explore.world import Bound, Sending
 from orchestrator.saga.definition import Definition
+from orchestrator.saga.rules import StepRule
 
 _ANSWERS: tuple[Answer, ...] = ("reply", "refusal", "too_late", "undone")
 _LOST = bytes(row & ~(SENT | UNDO_SENT) for row in range(256))
@@ -53,11 +54,12 @@ class _Plain:
             if broken:
                 found.add(broken)
                 continue
+            blank = self._blank(world.order, 0)
             rows = bytes(self._moves.beliefs.seen(belief) for belief in world.rows)
-            sent = frozenset((place, False) for place, row in enumerate(rows) if row & SENT)
+            sent = frozenset((place, False) for place, row in enumerate(rows) if row & SENT and not blank[place])
             todo.append(State(world.order, rows, frozenset(), world.acts, world.crashes))
             if world.crashes:
-                todo.append(State(world.order, bytes(len(rows)), sent, world.acts, world.crashes - 1))
+                todo.append(State(world.order, blank, sent, world.acts, world.crashes - 1))
         while todo:
             state = todo.pop()
             if state in self.seen:
@@ -76,17 +78,18 @@ class _Plain:
         return found
 
     def _broken_by_ending(self, state: State) -> str | None:
-        end = ending(self._moves.rulebook, self._moves.orders.met[state.order])
+        orders = self._moves.orders
+        end = ending(self._moves.rulebook, orders.met[state.order], orders.keys[state.order])
         broken = end and broken_by_ending(end, [[row] for row in state.rows])
         return broken[0] if broken else None
 
     def _after(self, state: State, *, called: bool) -> Steps:
-        moves, asks = self._moves, self._moves.orders.met[state.order].asks
+        moves, keys = self._moves, self._moves.orders.keys[state.order]
         for outcome in moves._own_moves(state.order, with_acts=state.acts > 0):
             if self._guard(state.order, outcome) not in state.unsent:
                 yield from self._taken(state, outcome, state.rows)
-        for place, (row, ask) in enumerate(zip(state.rows, asks.values(), strict=True)):
-            for _, after in acts_of(row, may_refuse=bool(moves.rulebook.by_name[ask.step].refused_on)):
+        for place, (row, key) in enumerate(zip(state.rows, keys, strict=True)):
+            for _, after in acts_of(row, may_refuse=bool(self._rule(key).refused_on)):
                 yield state._replace(rows=_set(state.rows, place, after)), None
             for answer in _ANSWERS:
                 heard = after_answer(row, answer)
@@ -106,13 +109,22 @@ class _Plain:
         move, order = outcome.move, self._moves.orders.met[number]
         name = move.arguments[0][1] if move.kind == "silence" else move.subject
         deadline = order.deadlines.get(name)
-        return places(order).get(deadline.command_id or "") if deadline else None
+        return places(order, self._moves.orders.keys[number]).get(deadline.command_id or "") if deadline else None
+
+    def _rule(self, key: str) -> StepRule:
+        return self._moves.rulebook.by_name[key.rsplit(".", 2)[0]]
+
+    def _blank(self, number: int, first: int) -> bytes:
+        """The rows of the asks from a place on, of which nothing was published: who is watched may act, and an event is done."""
+        keys, watched = self._moves.orders.keys[number], self._moves.orders.names.watched
+        events = self._moves.rulebook.events
+        return bytes(SENT if key in watched else DONE | HEARD if self._rule(key).name in events else 0 for key in keys[first:])
 
     def _published_at_last(self, state: State) -> Steps:
         """What a crash left unpublished goes out: at once, or so late that its deadlines count anew."""
         out = state._replace(rows=_published(state.rows, state.unsent), unsent=frozenset())
         yield out, None
-        keys = list(self._moves.orders.met[state.order].asks)
+        keys = self._moves.orders.keys[state.order]
         for place, is_undo in sorted(state.unsent):
             late = Move("sent_late", keys[place], (("of", "undo"),) if is_undo else ())
             for outcome in self._moves._decided(out.order, late):
@@ -120,8 +132,7 @@ class _Plain:
                 yield out, outcome.broken
 
     def _taken(self, state: State, outcome: Outcome, rows: bytes) -> Steps:
-        missing = len(self._moves.orders.met[outcome.order].asks) - len(rows)
-        rows += bytes(missing)
+        rows += self._blank(outcome.order, len(rows))
         for place in outcome.vouched:
             rows = _set(rows, place, rows[place] | VOUCHED)
         waiting = state.unsent - outcome.answered

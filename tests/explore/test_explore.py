@@ -10,26 +10,50 @@ from typing import Any
 import pytest
 
 from orchestrator.contract import COMMAND_TOO_LATE
-from orchestrator.explore.inputs import Move, acts
+from orchestrator.explore.inputs import Move, acts, events
 from orchestrator.explore.moves import Moves
 from orchestrator.explore.scenario import tell
 from orchestrator.explore.search import _Search, explore
-from orchestrator.explore.world import OPEN, Bound, Orders, bounded, knowledge_covers, variants
+from orchestrator.explore.shape import OPEN, knowledge_covers, waits_of
+from orchestrator.explore.variants import bounded, says, variants
+from orchestrator.explore.world import Bound, Orders
 from orchestrator.saga import messages
+from orchestrator.saga.check import check
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.testing.play import play_file
+from tests.explore.defects_listening import LISTENING
 from tests.explore.kit import TEXTS, definition, explored
+from tests.saga.listening import HOUSE_RULES, ORDER_WATCHED_RULES, STATES_RULES
 from tests.saga.world import LOAN_RULES, ORDER_TEXT, PARCEL_RULES, TOUR_RULES, TRIP_RULES
 
 
-def test_the_shipped_definition_explores_clean() -> None:
+@pytest.mark.parametrize("name", ["order", "order_watched", "house_closing"])
+def test_a_shipped_definition_explores_clean(name: str) -> None:
     """If it failed, some interleaving of what can happen to a shipped order would break a promise."""
-    exploration = explored("order")
+    exploration = explored(name)
 
     assert exploration.counterexample is None
     assert exploration.complete
     assert exploration.ends > 100
+
+
+@pytest.mark.parametrize("name", ["watched", "beside", "ways", "join", "cycle"])
+def test_what_listens_explores_clean(name: str) -> None:
+    """If it failed, watched steps, joins, states that come again, guards or ends would break a promise, or be beyond the exploration."""
+    assert check(definition(name)) == []
+    exploration = explored(name)
+
+    assert exploration.counterexample is None
+    assert exploration.complete
+    assert exploration.ends > 50
+
+
+def test_more_events_reach_more() -> None:
+    """If it failed, the bound on events would bound nothing."""
+    states = [explored("join", acts=0, crashes=0, events=events).states for events in (0, 1, 2, 3)]
+
+    assert states == sorted(set(states))
 
 
 @pytest.mark.parametrize("rulebook", [TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES], ids=lambda rulebook: rulebook.name)
@@ -71,17 +95,21 @@ def test_limits_are_lowered_and_never_raised() -> None:
     assert bounded(expanded, 50) == expanded
 
 
-def test_guards_come_out_every_way() -> None:
+@pytest.mark.parametrize(
+    ("document", "ways"), [(LOAN_RULES.document, 3 * 2 * 2), (STATES_RULES.document, 4 * 2 * 2)], ids=["line", "states"]
+)
+def test_guards_come_out_every_way(document: dict[str, Any], ways: int) -> None:
     """If it failed, a branch or the end of a loop would never be explored."""
-    decided = variants(LOAN_RULES.document)
-    said = [tuple(guards.items()) for _, guards in decided]
+    said = [tuple((guard, says(text)) for text, guard in guards.items()) for _, guards in variants(document)]
 
-    assert len(set(said)) == len(said) > 1
+    assert len(set(said)) == len(said) == ways
     for guard in {text for texts in said for text, _ in texts}:
         assert {dict(texts)[guard] for texts in said} == {True, False}
 
 
-_ALIKE = [Rulebook(definition("pair").expanded), TOUR_RULES, TRIP_RULES]
+_ALIKE = [Rulebook(definition("pair").expanded), TOUR_RULES, TRIP_RULES, ORDER_WATCHED_RULES, HOUSE_RULES]
+#: In a house closing nothing that is undone was ever asked, so no state covers another by what is known.
+_COVERING = [*_ALIKE[:-1], Rulebook(definition("join").expanded)]
 
 
 class _Read:
@@ -123,7 +151,7 @@ def test_orders_that_are_one_have_the_same_futures(rulebook: Rulebook, monkeypat
     assert compared > 50
 
 
-@pytest.mark.parametrize("rulebook", _ALIKE, ids=lambda rulebook: rulebook.name)
+@pytest.mark.parametrize("rulebook", _COVERING, ids=lambda rulebook: rulebook.name)
 def test_what_is_heard_of_an_undone_ask_changes_nothing_else(rulebook: Rulebook, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a state would be left out that does what the one which covers it does not."""
     moves = Moves(rulebook.document, Bound())
@@ -138,7 +166,7 @@ def test_what_is_heard_of_an_undone_ask_changes_nothing_else(rulebook: Rulebook,
             pairs = list(zip(orders.known[covering], orders.known[covered], strict=True))
             if not all(knowledge_covers(*pair) for pair in pairs):
                 continue
-            differ = {key for key, (one, other) in zip(family[covered].asks, pairs, strict=True) if one != other}
+            differ = {key for key, (one, other) in zip(orders.keys[covered], pairs, strict=True) if one != other}
             for move in _every(rulebook, family[covered]):
                 if move.subject not in differ or move.kind == "undone":
                     assert _futures(moves, covering, move) == _futures(moves, covered, move), (family[covering], family[covered], move)
@@ -155,7 +183,7 @@ def test_a_confirmation_beside_a_forced_order_can_come_later(name: str) -> None:
     orders = moves.orders
     compared = 0
     for before, known in list(enumerate(orders.known)):
-        for key in [key for key, one in zip(orders.met[before].asks, known, strict=True) if one & OPEN]:
+        for key in [key for key, one in zip(orders.keys[before], known, strict=True) if one & OPEN]:
             confirmed = Move("undone", key)
             (after,) = moves._decided(before, confirmed)
             if orders.family[after.order] == orders.family[before]:
@@ -193,11 +221,12 @@ def _futures(moves: Moves, number: int, move: Move) -> list[tuple[Any, ...]]:
 
 
 def _every(rulebook: Rulebook, order: Order) -> list[Move]:
-    moves = [Move("event", name) for name in rulebook.abort_on]
-    moves += [Move("deadline", name) for name in order.deadlines if ":" not in name]
+    moves = [*events(rulebook, order, Bound().events)]
+    moves += [Move("deadline", name) for name in order.deadlines if waits_of(name) == name]
     moves += acts(rulebook, order)
     for key, ask in order.asks.items():
-        moves += [Move("reply", key), Move("refusal", key), Move("too_late", key)] if ask.attempts else []
+        is_answered = ask.attempts or rulebook.by_name[ask.step].watched
+        moves += [Move("reply", key), Move("refusal", key), Move("too_late", key)] if is_answered else []
         moves += [Move("undone", key)] if ask.undo_attempts else []
     return moves
 
@@ -237,6 +266,29 @@ def _plant(patch: pytest.MonkeyPatch, defect: str) -> None:
         patch.setattr(messages, "COMMAND_TOO_LATE", f"Not{COMMAND_TOO_LATE}")
     else:
         patch.setattr(messages, "_success", deaf)
+
+
+@pytest.mark.parametrize(
+    "name", ["a join counted twice", "a late event not put back", "an idle watched step not undone", "what is parked kept at an end"]
+)
+def test_what_is_found_of_events_plays_as_a_scenario(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a counterexample with events from outside, or with answers that nobody was asked for, could not be played."""
+    of, plant, _ = LISTENING[name]
+    with monkeypatch.context() as patch:
+        plant(patch)
+        bound = Bound()
+        found = explore(definition(of), bound).counterexample
+        assert found is not None
+        told = tell(definition(of), bound, found, f"{of}.yaml")
+        (tmp_path / f"{of}.yaml").write_text(TEXTS[of])
+        (tmp_path / "found.yaml").write_text(told.scenario)
+        result = play_file(tmp_path / "found.yaml")
+
+    assert result is not None
+    assert result.failures == (), told.scenario
+    healthy = play_file(tmp_path / "found.yaml")
+    assert healthy is not None
+    assert healthy.failures != (), told.scenario
 
 
 def test_a_counterexample_is_the_plainest_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
