@@ -28,7 +28,7 @@ from orchestrator.store.transaction import SqlStore
 Progress = Callable[[int, int], None]
 
 #: With fewer journal entries several processes take longer to start than one to finish.
-ALONE_BELOW = 30_000
+ALONE_BELOW = 100_000
 #: How often a page is tried that another transaction keeps from being written.
 _TRIES = 5
 #: The checkpoint that stands while a rebuild is not finished.
