@@ -36,11 +36,11 @@ def cpu_ms(site: Site) -> dict[str, float]:
     PostgreSQL: the backends of our databases and its background processes; RabbitMQ: the whole broker. Either is left out when it runs
     where we cannot look (a container, another host).
     """
-    used = {name: _cpu_of(process.pid) for name, process in site.processes.items()}
-    used["load"] = _cpu_of(os.getpid())
+    used = {name: cpu_of(process.pid) for name, process in site.processes.items()}
+    used["load"] = cpu_of(os.getpid())
     for name, pids in (("postgresql", _postgres_pids(site)), ("rabbitmq", _pids_of("beam.smp"))):
         if pids:
-            used[name] = sum(map(_cpu_of, pids))
+            used[name] = sum(map(cpu_of, pids))
     return used
 
 
@@ -73,7 +73,7 @@ def _comm(pid: int) -> str:
         return ""
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """User and system time, in milliseconds; 0 when the process is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

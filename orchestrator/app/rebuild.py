@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.app.replay import Line, Replay, order_of
+from orchestrator.app.replay import Line, Replay
 from orchestrator.app.restore import FINDINGS_MAX, Discrepancy
+from orchestrator.app.sketch import sketch
 from orchestrator.errors import InvariantViolated
 from orchestrator.saga.order import Order
 
@@ -55,6 +56,7 @@ class Rebuilt:
 class Folded:
     """An order as its journal alone makes it."""
 
+    #: For its rows (`sketch`).
     order: Order
     #: Canonical.
     document: bytes
@@ -75,4 +77,4 @@ def fold_lines(order_id: str, lines: Iterable[Line]) -> Folded | Discrepancy:
     except InvariantViolated as broken:
         what = f"{broken} It was left as it is."
         return Discrepancy(order_id=order_id, what=what, mend="restore this order's journal from a backup, then rebuild it")
-    return Folded(order=order_of(replay.document), document=document, snapshots=snapshots)
+    return Folded(order=sketch(replay.document), document=document, snapshots=snapshots)

@@ -7,7 +7,7 @@ tuple as the database gives it, and its plain fields are encoded from a structur
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -82,15 +82,15 @@ class Replay:
 
     def take(self, line: Line) -> None:
         """Go on by one line. Raises: InvariantViolated for a gap in seq, a broken hash chain or an altered entry, naming it."""
-        seq = self.seq + 1
+        seq, document, its_hash = self.seq + 1, self.document, line[_HASH]
         if line[_SEQ] != seq:
             raise InvariantViolated(f"{self.order_id}: entry {seq} is missing from the journal.")
-        if line[_PREV_HASH] != self.document["hash"]:
+        if line[_PREV_HASH] != document["hash"]:
             raise InvariantViolated(f"{self.order_id}: entry {seq} does not continue the hash chain.")
-        if line_hash(line) != line[_HASH]:
+        if line_hash(line) != its_hash:
             raise InvariantViolated(f"{self.order_id}: entry {seq} was altered after it was written.")
-        apply_patch(self.document, canonical.load(line[_PATCH]))
-        self.document["hash"] = line[_HASH]
+        apply_patch(document, canonical.load(line[_PATCH]))
+        document["hash"] = its_hash
         self.seq = seq
 
     @property
@@ -103,12 +103,6 @@ class Replay:
         if self.seq == 0:
             raise InvariantViolated("An order without a journal.")
         return canonical.encode(self.document)
-
-
-def order_of(document: Mapping[str, Any]) -> Order:
-    """The order that a document of the house holds: `from_document`, at half the cost, for the many at once."""
-    asks = dict(sorted(document["asks"].items(), key=_position))
-    return msgspec.convert({**document["fields"], **document, "asks": asks}, Order)
 
 
 def due_snapshots(before: Order | None, after: Order, entries: Sequence[Entry]) -> list[tuple[int, bytes]]:
@@ -129,11 +123,6 @@ def due_snapshots(before: Order | None, after: Order, entries: Sequence[Entry]) 
 def thawed(replay: Replay) -> Order:
     """The order as it is by now, sharing nothing with the replay."""
     return from_document(canonical.load(replay.bytes()))
-
-
-def _position(item: tuple[str, Any]) -> int:
-    place: int = item[1]["position"]
-    return place
 
 
 def _blank() -> dict[str, Any]:

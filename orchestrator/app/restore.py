@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestrator.app.again import Again
-from orchestrator.app.replay import LINE, Line, Replay, order_of
+from orchestrator.app.replay import LINE, Line, Replay
+from orchestrator.app.sketch import sketch
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated, MalformedMessage
 from orchestrator.saga.order import Order
@@ -222,7 +223,7 @@ class _Reading:
 
 def _compare(one: Kept, projection: Projection, document: bytes, reading: _Reading) -> Iterator[Discrepancy]:
     order_id, mend = one.order_id, rebuild_order(one.order_id)
-    order = order_of(reading.replay.document)
+    order = sketch(reading.replay.document)
     if one.document != document:
         yield Discrepancy(order_id=order_id, what="the stored order differs from its journal", mend=mend)
     if one.row is None or dict(one.row) != dict(projection.row(order)):

@@ -22,16 +22,12 @@ from orchestrator.store.bulk import delete_rows, write_rows
 from orchestrator.store.deadlines import row_of
 from orchestrator.store.orders import label_rows, projection
 from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders, parked, snapshots
-from orchestrator.store.verify import lines_of, of_ids
+from orchestrator.store.verify import JOURNALED, lines_of, of_ids
 
-#: What is rebuilt, each table with the columns that the journal says nothing of.
-_TABLES: tuple[tuple[sa.Table, frozenset[str]], ...] = (
-    (orders, frozenset()),
-    (order_data, frozenset()),
-    (order_labels, frozenset()),
-    (deadlines, frozenset({"put_off_count", "put_off_until"})),
-    (snapshots, frozenset()),
-)
+#: What is rebuilt.
+_TABLES = (orders, order_data, order_labels, deadlines, snapshots)
+#: Of a row of deadlines, what the journal says.
+_journaled = itemgetter(*(place for place, column in enumerate(deadlines.c) if column.name in {one.name for one in JOURNALED}))
 
 _order_values = itemgetter(*orders.c.keys())
 _label_values = itemgetter(*order_labels.c.keys())
@@ -52,7 +48,7 @@ class _Differences:
 
 def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
     """Lay out the orders from the first to the last of these ids, which no other transaction may move meanwhile."""
-    kept = {table: _by_order(of_ids(connection, table.c, order_ids, *_order_by(table))) for table, _ in _TABLES}
+    kept = {table: _by_order(of_ids(connection, table.c, order_ids, *_order_by(table))) for table in _TABLES}
     differences = _Differences()
     findings = []
     entries = 0
@@ -67,7 +63,7 @@ def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
         _compare(one, kept, differences)
     stray = [order_id for order_id in order_ids if order_id not in folded and any(order_id in rows for rows in kept.values())]
     findings += map(_without_journal, stray)
-    for table, _ in _TABLES:
+    for table in _TABLES:
         delete_rows(connection, table, differences.gone[table])
         write_rows(connection, table, differences.rows[table])
     return Rebuilt(
@@ -82,9 +78,9 @@ def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
 
 def _compare(one: Folded, kept: Mapping[sa.Table, _Rows], differences: _Differences) -> None:
     order_id = one.order.order_id
-    for (table, ours), right in zip(_TABLES, _rows_of(one), strict=True):
+    for table, right in zip(_TABLES, _rows_of(one), strict=True):
         there = kept[table].get(order_id, [])
-        if _without(table, ours, there) != _without(table, ours, right):
+        if there != right and not (table is deadlines and list(map(_journaled, there)) == list(map(_journaled, right))):
             differences.orders[order_id] = None
             if there:
                 differences.gone[table].append(order_id)
@@ -102,14 +98,6 @@ def _rows_of(one: Folded) -> tuple[list[tuple[Any, ...]], ...]:
         [_deadline_values(row_of(order.order_id, deadline)) for deadline in armed],
         [(order.order_id, seq, document) for seq, document in one.snapshots.items()],
     )
-
-
-def _without(table: sa.Table, ours: frozenset[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows without the columns that no journal tells of."""
-    if not ours:
-        return rows
-    places = [place for place, column in enumerate(table.c) if column.name not in ours]
-    return [tuple(row[place] for place in places) for row in rows]
 
 
 def _order_by(table: sa.Table) -> list[sa.Column[Any]]:

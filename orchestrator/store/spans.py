@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.errors import InvariantViolated
+from orchestrator.errors import InvariantViolated, TemporaryError
 from orchestrator.store.dialect import reading
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.tables import journal
@@ -64,7 +65,7 @@ def entry_count(engine: sa.Engine) -> int:
 def each(pieces: Iterable[Span], work: Callable[[sa.Engine, Span], Answer], url: str, processes: int) -> Iterator[Answer]:
     """What `work` answers for every piece, as it comes. `work` and its answers must be picklable where there are several processes.
 
-    Raises what `work` raises; pieces not begun by then are left.
+    Raises what `work` raises, and TemporaryError when a process is killed; pieces not begun by then are left.
     """
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(url,))
     left = iter(pieces)
@@ -74,6 +75,8 @@ def each(pieces: Iterable[Span], work: Callable[[sa.Engine, Span], Answer], url:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(_work, work, span) for span in islice(left, len(done))}
             yield from (future.result() for future in done)
+    except BrokenProcessPool as error:
+        raise TemporaryError("One of the processes was killed, perhaps for want of memory. Fix: run it again with --parallel 1.") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +27,7 @@ from orchestrator.store.transaction import SqlStore
 Progress = Callable[[int, int], None]
 
 #: With fewer journal entries several processes take longer to start than one to finish.
-ALONE_BELOW = 30_000
+ALONE_BELOW = 100_000
 #: How often a page is tried that another transaction keeps from being written.
 _TRIES = 5
 #: The checkpoint that stands while a rebuild is not finished.
@@ -101,14 +100,10 @@ def rebuild_order(engine: sa.Engine, order_id: str, *, actor: str) -> Rebuilt:
         _lock(connection, order_id)
         before = _counted_as(connection, order_id)
         result = lay_out(connection, [order_id])
-        after = _counted_as(connection, order_id)
         if result.mended:
+            after = _counted_as(connection, order_id)
             _note(connection, actor, order_id, "Its rows were written anew from its journal.")
-        changes: dict[counters.CounterKey, int] = defaultdict(int)
-        for key, n in ((after, 1), (before, -1)):
-            if key is not None:
-                changes[key] += n
-        counters.add(connection, {key: n for key, n in changes.items() if n}, _SHARD)
+            counters.correct(connection, {key for key in (before, after) if key is not None}, _SHARD)
     return result
 
 

@@ -22,3 +22,17 @@ def test_the_benchmark_ends_with_one_json_object(tmp_path: Path) -> None:
     assert figures.keys() >= PROMISED
     assert figures["sagas"] > 0
     assert {"worker", "inventory", "payment", "invoice"} <= figures["cpu_ms_per_saga"].keys()
+
+
+def test_the_benchmark_of_histories_ends_with_one_json_object(tmp_path: Path) -> None:
+    """Else nobody could tell whether verifying and rebuilding got slower; or it would measure on a database where something differs."""
+    with Process("bench.history", "--orders", "40", output=tmp_path / "history.txt") as bench:
+        assert bench.wait(timeout_s=100) == 0, bench.text()
+        figures = json.loads(bench.text().splitlines()[-1])["figures"]
+    assert {name.rpartition(",")[0] for name in figures} == {
+        "verify",
+        "verify --deep",
+        "rebuild (nothing differs)",
+        "rebuild (all tables emptied)",
+    }
+    assert all(one["events"] == 168 and one["cpu_us"] > 0 for one in figures.values())

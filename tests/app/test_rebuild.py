@@ -114,15 +114,17 @@ def test_what_is_right_is_not_touched(house: House) -> None:
     ],
     ids=str,
 )
-def test_one_order_is_mended_while_others_run(house: House, damage: Any) -> None:
+@pytest.mark.parametrize("counted", [False, True], ids=["", "counted"])
+def test_one_order_is_mended_while_others_run(house: House, damage: Any, counted: bool) -> None:
     """If it failed, an order damaged by hand would need an outage to be mended, or its neighbours would change with it."""
     live(house)
     house.store.beat("worker-1", "worker", None)
     before = dump(house)
     change(house, damage if isinstance(damage, sa.Insert) else damage.where(damage.table.c.order_id == "waits"))
-    # As by a transaction that changed the order behind the line's back: the counters agree with its row.
-    with house.engine.begin() as connection:
-        store_counters.reset(connection)
+    if counted:
+        # The counters agree with the damaged row; otherwise with the journal, as after a slip by hand.
+        with house.engine.begin() as connection:
+            store_counters.reset(connection)
 
     result = rebuild(house, "waits")
 

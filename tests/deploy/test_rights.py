@@ -122,6 +122,9 @@ def test_an_order_completes_with_the_least_rights(broker: RabbitServer, owner: U
         texts = [_ended(process) for process in processes]
 
     assert [text for text in texts if "ACCESS_REFUSED" in text] == []
+    # Rebuilding needs no more than the line does.
+    assert "Decided again" in escrow(tmp_path, env, "verify", "--deep")
+    assert "Made anew: 0." in escrow(tmp_path, env, "rebuild")
 
 
 def test_a_database_user_without_rights_is_said_by_the_doctor(broker: RabbitServer, owner: URL, tmp_path: Path) -> None:
@@ -155,6 +158,7 @@ def test_a_database_user_who_may_only_read_is_said_by_the_doctor_and_may_verify(
         ("serve", "--port", "0"),
         ("token", "create", "me", "--role", "admin"),
         ("verify",),
+        ("rebuild",),
         ("db", "check"),
         ("db", "upgrade"),
     ],
