@@ -96,6 +96,14 @@ class Settings(BaseSettings):
         default=30, ge=0, le=600, description="After an outage deadlines wait this long at most for the queued replies to be read."
     )
     parked_expiry_h: int = Field(default=24, ge=1, le=24 * 90, description="How long an event that came too early waits before quarantine.")
+    silent_orders_min: int = Field(
+        default=10, ge=1, le=10_000, description="Orders that must find a participant silent, and be half of those that asked it (R8)."
+    )
+    canary_ms: int = Field(default=10_000, ge=100, le=600_000, description="Between two tries while a participant is silent.")
+    recovery_first_per_s: int = Field(
+        default=10, ge=1, le=10_000, description="Commands a second to a participant that is back; doubled every second."
+    )
+    recovery_max_per_s: int = Field(default=200, ge=1, le=10_000, description="Most commands a second to a participant that is back.")
     require_user_id: bool = Field(
         default=False, description="Accept a participant's events only from the broker user of the same name (true or false)."
     )

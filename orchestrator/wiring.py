@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from orchestrator import logs
 from orchestrator.app import restore
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line
 from orchestrator.app.ports import Bus
@@ -39,6 +40,7 @@ from orchestrator.store import audit, idempotency, schema
 from orchestrator.store import verify as kept
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
+from orchestrator.store.participants import Pace
 from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
@@ -251,7 +253,7 @@ def make_process(
     """
     incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
     schema.check_rights(engine)
-    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()))
+    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()), pace=_pace(settings))
     store.register(registrations)
     registry, queries, metrics = Registry(store), Queries(engine), Metrics()
     metrics.read_levels_from(partial(_levels, queries))
@@ -262,6 +264,7 @@ def make_process(
         owner=incarnation,
         new_id=new_id,
         parked_for=timedelta(hours=settings.parked_expiry_h),
+        circuit=Circuit(orders_min=settings.silent_orders_min),
     )
     ticks: list[Metronome] = []
     line = Line(
@@ -280,6 +283,14 @@ def make_process(
     ticks.append(metronome)
     services = _services(line, registry, queries, store, engine, metrics, consume=consume)
     return Process(line=line, metronome=metronome, services=services, metrics=metrics, engine=engine, role=role)
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        canary=timedelta(milliseconds=settings.canary_ms),
+        first_per_s=settings.recovery_first_per_s,
+        max_per_s=settings.recovery_max_per_s,
+    )
 
 
 def stop_on_signals() -> threading.Event:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.ports import Changes, Parked, Resolved, Store, Transaction
 from orchestrator.app.registry import Registry
 from orchestrator.app.sheet import Sheet
@@ -39,6 +40,7 @@ class Context:
     owner: str
     new_id: Callable[[], str]
     parked_for: timedelta
+    circuit: Circuit
 
 
 def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] = ()) -> Handled:
@@ -52,7 +54,7 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
     with context.store.transaction() as tx:
         found = tx.lock_orders(order_ids)
         resolutions = tx.lock_quarantined(to_resolve) if to_resolve else {}
-        sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
+        sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now(), held=context.circuit.held)
         sheet.resolutions = resolutions
         _gather(tx, sheet, batch, order_ids)
         outcomes = _apply_all(context, tx, sheet, batch)
@@ -61,7 +63,8 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
         sheet.fill_bodies(tx.bodies(missing) if missing else {})
         changes = sheet.changes(confirmed)
         tx.write(changes)
-    return Handled(outcomes=outcomes, outbox=[*taken, *changes.outbox], next_deadline_ms=sheet.next_deadline_ms())
+    to_publish = [message for message in changes.outbox if message.owner == context.owner]
+    return Handled(outcomes=outcomes, outbox=[*taken, *to_publish], next_deadline_ms=sheet.next_deadline_ms())
 
 
 def put_off(context: Context, order_id: str, name: str) -> None:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from orchestrator import logs
+from orchestrator.app.circuit import held_by
 from orchestrator.app.culprit import bisect
-from orchestrator.app.fire import Hearing, due_work
+from orchestrator.app.fire import Hearing, due_work, work_of
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
 from orchestrator.app.handle import Context, handle, put_off
 from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
@@ -212,6 +214,10 @@ class Line:
         self._watcher.reached("acked")
         self._publish(handled.outbox, committed_s)
         self._watcher.reached("published")
+        self._context.circuit.noted(handled)
+        for name in self._context.circuit.revived():
+            if self._persist(partial(self._fleet.recover, name)):
+                self._watcher.recovering(name)
         for work, outcome in handled.outcomes:
             if work.on_outcome is not None:
                 work.on_outcome(outcome)
@@ -280,14 +286,19 @@ class Line:
             beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
             self._database_is_back()
             self._context.registry.forget_marks()
+            self._context.circuit.told(beat.unwell)
             if self._link.consuming and self._link_up_at is None:
                 self._link_up_at = beat.now
             self.beat_s = self._monotonic()
             if self._consume:
                 self._fire(beat)
-            for owner in beat.dead_owners:
-                self._adopt(owner)
+            # One that recovers may have nothing left to be let out: then it is healthy.
+            recovering = map(held_by, sorted(self._context.circuit.recovering))
+            for owner in dict.fromkeys([*beat.dead_owners, *recovering]):
+                self._adopt(owner, beat.now)
             self._send_again()
+            if self._consume:
+                self._watch_health(beat)
             if self._consume:
                 self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))
                 self._key_retention.ticked(beat.now)
@@ -306,14 +317,34 @@ class Line:
         if beat.next_due_at is not None and beat.next_due_at > beat.now:
             self._wake_at(self._monotonic() + (beat.next_due_at - beat.now).total_seconds())
 
-    def _adopt(self, owner: str | None) -> None:
-        """Send what a dead worker left behind."""
+    def _adopt(self, owner: str | None, now: datetime) -> None:
+        """Send what a dead worker left behind, or what was kept back. What lay long is sent late (R5)."""
         if not self._link.publishing:
             return
         messages = self._fleet.adopt(owner, self._context.owner, self._limits.batch_count_max)
         if messages:
             _log.info("messages adopted", action="outbox_adopted", owner=owner, count=len(messages))
-            self._publish(messages, self._monotonic())
+            now_s = self._monotonic()
+            for message in messages:
+                self._relay.sending([message], now_s - max(0.0, (now - message.created_at).total_seconds()))
+            self._bus.publish(messages)
+
+    def _watch_health(self, beat: Beat) -> None:
+        """Write down who spoke and who is silent; try the silent, and go on with what is sent anew (R8, R29)."""
+        circuit = self._context.circuit
+        if names := circuit.to_note(self._monotonic()):
+            self._fleet.heard(names)
+        for name, since in circuit.suspects().items():
+            if self._fleet.silence(name, since):
+                self._watcher.fell_silent(name)
+            circuit.forget(name)
+        for name in sorted(circuit.silent):
+            canary = self._fleet.canary(name) if held_by(name) not in beat.dead_owners else None
+            if canary is not None:
+                self._carry([work_of(canary, heard_since=None)])
+        for name in sorted(circuit.recovering):
+            if again := self._fleet.go_on_resync(name, self._limits.batch_count_max):
+                self._carry([work_of(due, heard_since=None) for due in again])
 
     def _send_again(self) -> None:
         """Send again what came back and is still ours; with the link down the API process leaves it to the workers."""

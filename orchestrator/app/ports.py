@@ -168,6 +168,8 @@ class Due:
     armed_at: datetime
     due_at: datetime
     participant: str | None
+    #: Its participant was silent, and this deadline was held back meanwhile (R8).
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Resolution, Resolved
 from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, digest, encode
 from orchestrator.contract.envelope import BODY_BYTES_MAX, attributes
@@ -26,8 +27,19 @@ def _digest(envelope: Envelope) -> str:
 class Sheet:
     """One batch in the making. `orders` is the present; `take` moves it on."""
 
-    def __init__(self, topology: Topology, owner: str, new_id: Callable[[], str], orders: Mapping[str, Order], now: datetime) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        owner: str,
+        new_id: Callable[[], str],
+        orders: Mapping[str, Order],
+        now: datetime,
+        *,
+        held: Collection[str] = (),
+    ) -> None:
+        """`held`: the participants whose commands are kept back (R8)."""
         self.now = now
+        self._held = held
         self.orders: dict[str, Order] = dict(orders)
         #: (order id, source, message id) → digest, of what journals hold.
         self.recorded: dict[tuple[str, str, str], str] = {}
@@ -179,6 +191,7 @@ class Sheet:
             self._message(order_id, seq, place, envelope, self._topology.commands, command.participant),
             command_id=command.command_id,
             participant=command.participant,
+            owner=held_by(command.participant) if command.participant in self._held else self._owner,
             mandatory=True,
         )
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from orchestrator.app.ports import Due
 from orchestrator.saga.order import Deadline
 from orchestrator.store.dialect import Dialect, of, pack_rows
-from orchestrator.store.tables import deadlines, outbox
+from orchestrator.store.tables import deadlines, outbox, participants
 
 
 def row_of(order_id: str, deadline: Deadline) -> dict[str, Any]:
@@ -50,13 +50,18 @@ def put_off(connection: sa.Connection, rows: Sequence[tuple[str, str, datetime]]
 
 
 def due(connection: sa.Connection, limit: int) -> list[Due]:
-    """What is due by the database's clock, earliest first, without what was put off and what waits for its command to be confirmed."""
-    d = deadlines.c
+    """What is due by the database's clock, earliest first.
+
+    Not what was put off, what waits for its command to be confirmed, and the replies of a participant that is known to be silent (R8).
+    """
+    d, p = deadlines.c, participants.c
     now = of(connection).instant(connection)
     unconfirmed = sa.exists().where(outbox.c.order_id == d.order_id, outbox.c.command_id == d.command_id)
+    is_silent = sa.exists().where(p.name == d.participant, p.state == "silent")
+    held_back = sa.exists().where(p.name == d.participant, p.recovered_at > d.armed_at)
     statement = (
-        sa.select(d.order_id, d.name, d.generation, d.armed_at, d.due_at, d.participant)
-        .where(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~unconfirmed)
+        sa.select(d.order_id, d.name, d.generation, d.armed_at, d.due_at, d.participant, held_back.label("excused"))
+        .where(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~unconfirmed, ~is_silent)
         .order_by(d.due_at)
         .limit(limit)
     )
@@ -75,7 +80,8 @@ def put_off_counts(connection: sa.Connection, keys: Collection[tuple[str, str]])
 def next_due_at() -> sa.ColumnElement[datetime | None]:
     """The earliest instant at which something can fire, as an expression. In the past: something is overdue."""
     d = deadlines.c
-    armed = sa.select(sa.func.min(d.due_at).label("at")).where(d.put_off_until.is_(None))
+    is_silent = sa.exists().where(participants.c.name == d.participant, participants.c.state == "silent")
+    armed = sa.select(sa.func.min(d.due_at).label("at")).where(d.put_off_until.is_(None), ~is_silent)
     resting = sa.select(sa.func.min(d.put_off_until).label("at"))
     both = armed.union_all(resting).subquery("instants")
     return sa.select(sa.func.min(both.c.at, type_=d.due_at.type)).scalar_subquery()

@@ -14,7 +14,20 @@ from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quaranti
 from orchestrator.contract import ESCROW_NAMESPACE_UUID
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.saga.order import Order
-from orchestrator.store import counters, deadlines, definitions, idempotency, jobs, journal, orders, outbox, parked, quarantine, workers
+from orchestrator.store import (
+    counters,
+    deadlines,
+    definitions,
+    idempotency,
+    jobs,
+    journal,
+    orders,
+    outbox,
+    parked,
+    participants,
+    quarantine,
+    workers,
+)
 from orchestrator.store.dialect import of, reading, writing
 
 
@@ -80,9 +93,10 @@ class SqlTransaction:
 class SqlStore:
     """The database (`app.ports.Store`), and what workers need of it besides."""
 
-    def __init__(self, engine: sa.Engine, *, shard: int) -> None:
-        """`shard`: any integer that differs between workers, to spread the counters."""
+    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE) -> None:
+        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent."""
         self._engine = engine
+        self._pace = pace
         self._shard = shard
 
     @contextmanager
@@ -133,7 +147,7 @@ class SqlStore:
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
         """Take the messages of a dead worker (None: of nobody) under the lock of its row. Call again until empty."""
         with writing(self._engine) as connection:
-            return workers.adopt(connection, owner, by, limit)
+            return workers.adopt(connection, owner, by, limit, self._pace)
 
     def owned(self, incarnation: str, outbox_ids: Collection[str]) -> list[str]:
         """Those of the messages that a worker still owns, in journal order."""
@@ -154,6 +168,38 @@ class SqlStore:
         """A worker stops cleanly. Idempotent."""
         with writing(self._engine) as connection:
             workers.leave(connection, incarnation)
+
+    # --- the health of participants ---
+
+    def heard(self, names: Collection[str]) -> None:
+        """See `participants.heard`."""
+        with writing(self._engine) as connection:
+            participants.heard(connection, names)
+
+    def recover(self, name: str) -> bool:
+        """See `participants.recover`."""
+        with writing(self._engine) as connection:
+            return participants.recover(connection, name, self._pace)
+
+    def silence(self, name: str, since: datetime) -> bool:
+        """See `participants.silence`."""
+        with writing(self._engine) as connection:
+            return participants.silence(connection, name, since)
+
+    def canary(self, name: str) -> Due | None:
+        """See `participants.canary`."""
+        with reading(self._engine) as connection:
+            return participants.canary(connection, name)
+
+    def go_on_resync(self, name: str, limit: int) -> list[Due]:
+        """See `participants.go_on_resync`."""
+        with writing(self._engine) as connection:
+            return participants.go_on_resync(connection, name, limit)
+
+    def begin_resync(self, name: str) -> None:
+        """See `participants.begin_resync`."""
+        with writing(self._engine) as connection:
+            participants.begin_resync(connection, name, self._pace)
 
     # --- housekeeping ---
 

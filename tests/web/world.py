@@ -11,6 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.ports import Changes, Quarantined
 from orchestrator.app.registry import Registry
@@ -70,6 +71,7 @@ class World:
             owner="web",
             new_id=self.new_id,
             parked_for=timedelta(hours=24),
+            circuit=Circuit(orders_min=10),
         )
 
     def services(self) -> Services:
