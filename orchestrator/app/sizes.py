@@ -6,9 +6,12 @@ changes: when the order opens, when a step is done, when an event changes its da
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from orchestrator.contract import canonical
 from orchestrator.contract.envelope import BODY_BYTES_MAX
-from orchestrator.saga.asking import body
+from orchestrator.saga.asking import body, surely
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.expression import ExpressionError
 from orchestrator.saga.order import Order
@@ -29,12 +32,24 @@ def too_large(rulebook: Rulebook, before: Order | None, after: Order) -> str | N
     for message in after.parked.values():
         step = rulebook.watched_answers.get(message["type"])
         draft.replies[step.name if step else message["type"]] = message["data"]
-    for step in rulebook.by_name.values():
-        for rule in (step, step.undo) if step.undo else (step,):
-            size = _size(draft, rule.fields)
-            if size > COMMAND_DATA_BYTES_MAX:
-                return f"{rule.command} would carry {size} bytes of data; at most {COMMAND_DATA_BYTES_MAX} are sent"
+    for command, data in _commands(draft):
+        size = len(canonical.encode(data))
+        if size > COMMAND_DATA_BYTES_MAX:
+            return f"{command} would carry {size} bytes of data; at most {COMMAND_DATA_BYTES_MAX} are sent"
     return None
+
+
+def _commands(draft: Draft) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Everything that can be sent, with its data: commands, undos (of events from outside, too), and notices."""
+    rulebook = draft.rulebook
+    for step in rulebook.by_name.values():
+        if step.name not in rulebook.events:
+            yield step.command, _body(draft, step.fields)
+        if step.undo is not None:
+            yield step.undo.command, surely(draft, step.undo.fields)
+    for stage in rulebook.stages:
+        for notice in stage.notices:
+            yield notice.command, surely(draft, notice.fields)
 
 
 def _may_have_grown(before: Order, after: Order) -> bool:
@@ -43,9 +58,9 @@ def _may_have_grown(before: Order, after: Order) -> bool:
     return any(before.replies.get(step) is not reply for step, reply in after.replies.items())
 
 
-def _size(draft: Draft, fields: Fields) -> int:
-    """Bytes of a command's data; 0 while it cannot be computed: what it needs is still to come, and is sized then."""
+def _body(draft: Draft, fields: Fields) -> Mapping[str, Any]:
+    """A command's data; nothing while it cannot be computed: what it needs is still to come, and is sized then."""
     try:
-        return len(canonical.encode(body(draft, fields)))
+        return body(draft, fields)
     except ExpressionError:
-        return 0
+        return {}

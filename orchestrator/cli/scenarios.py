@@ -13,7 +13,7 @@ from orchestrator.cli.output import Format, OutputOption, note, print_json, prin
 from orchestrator.errors import RequestError
 
 if TYPE_CHECKING:
-    from orchestrator.testing.coverage import StepCoverage
+    from orchestrator.testing.coverage import GuardCoverage, StepCoverage
     from orchestrator.testing.play import Result
 
 
@@ -21,18 +21,23 @@ def command(
     places: Annotated[list[str], typer.Argument(metavar="DIR...", help="Directories with scenario files (YAML), or single ones.")],
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Play scenario files, and say which steps they saw done, refused, silent and undone. Ends with 1 when one fails."""
-    from orchestrator.testing.coverage import coverage
+    """Play scenario files, and say which steps they saw done, refused, silent and undone, and which guards true and false.
+
+    Ends with 1 when a scenario fails.
+    """
+    from orchestrator.testing.coverage import coverage, guard_coverage
 
     results = [result for place in places for result in _played(place)]
     if not results:
         raise RequestError(f"There is no scenario in {', '.join(places)}.")
-    covered = coverage(result.harness for result in results if result.harness is not None)
+    played = [result.harness for result in results if result.harness is not None]
+    covered, guards = coverage(played), guard_coverage(played)
     failed = [result for result in results if result.failures]
     if output is Format.JSON:
-        print_json({"scenarios": [_view(result) for result in results], "coverage": [_row(line) for line in covered]})
+        rows = {"coverage": [_row(line) for line in covered], "guards": [_row(line) for line in guards]}
+        print_json({"scenarios": [_view(result) for result in results], **rows})
     else:
-        _print(results, covered)
+        _print(results, covered, guards)
     if failed:
         note(f"escrow: {len(failed)} of {len(results)} scenarios failed.")
         raise typer.Exit(ExitCode.FINDINGS)
@@ -47,7 +52,7 @@ def _played(place: str) -> list[Result]:
     return [result for file in scenario_files(Path(place)) if (result := play_file(file)) is not None]
 
 
-def _print(results: list[Result], covered: list[StepCoverage]) -> None:
+def _print(results: list[Result], covered: list[StepCoverage], guards: list[GuardCoverage]) -> None:
     for result in results:
         print_line(f"{'failed' if result.failures else 'passed'}  {result.file}: {result.title}")
         for failure in result.failures:
@@ -59,6 +64,10 @@ def _print(results: list[Result], covered: list[StepCoverage]) -> None:
     columns = ("definition", "version", "step", "done", "refused", "silent", "undone")
     rows = [[_cell(value) for value in asdict(line).values()] for line in covered]
     print_table(columns, rows, empty="No definition was played.")
+    if guards:
+        print_line("")
+        told = [(line.definition, line.version, line.guard, ", ".join(line.at), _cell(line.true), _cell(line.false)) for line in guards]
+        print_table(("definition", "version", "guard", "at", "true", "false"), told, empty="")
 
 
 def _cell(value: object) -> object:
@@ -66,7 +75,7 @@ def _cell(value: object) -> object:
     return "–" if value is None else "never" if value == 0 else value
 
 
-def _row(line: StepCoverage) -> dict[str, Any]:
+def _row(line: StepCoverage | GuardCoverage) -> dict[str, Any]:
     return {**asdict(line), "never": line.never}
 
 

@@ -12,12 +12,12 @@ from orchestrator.contract import COMMAND_TOO_LATE, Envelope, undo_id
 from orchestrator.errors import InvariantViolated
 from orchestrator.explore.world import Sending
 from orchestrator.saga.decision import Decision
-from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct
+from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct, SentLate
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.standing import allowed_acts
 
-#: `works`, `declines` and `reverses` happen at a participant, `publishes` at our relay; all others are inputs of the order.
+#: `works`, `declines` and `reverses` happen at a participant; all others are inputs of the order.
 Kind = Literal[
     "opens",
     "reply",
@@ -33,7 +33,6 @@ Kind = Literal[
     "works",
     "declines",
     "reverses",
-    "publishes",
 ]
 ORDER_ID = "explored"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,14 +44,12 @@ class Move(NamedTuple):
     kind: Kind
     #: Key of the ask, name of the deadline, event or act.
     subject: str
-    #: Arguments of an act; the deadlines that a silence lets pass.
+    #: Arguments of an act; the deadlines that a silence lets pass; whether the command that is sent late is an undo.
     arguments: tuple[tuple[str, str], ...] = ()
     #: The same message came before.
     again: bool = False
     #: Number of the variant: how the guards came out.
     variant: int = 0
-    #: Escrow dies between the commit and the publishing of what it decided.
-    crash: bool = False
 
 
 def opening(rulebook: Rulebook) -> Message:
@@ -88,6 +85,9 @@ def input_of(rulebook: Rulebook, order: Order, move: Move) -> tuple[Input, datet
         return OperatorAct(act=act, actor="operator", reason="explored", seq=order.seq, is_admin=True, arguments=arguments), now
     if move.kind == "opens":
         return replace(opening(rulebook), seen="same" if move.again else "no"), now
+    if move.kind == "sent_late":
+        command = order.asks[move.subject].command_id
+        return SentLate(command_id=_undo_id(command) if move.arguments else command), now
     if move.kind == "event":
         envelope = Envelope(id=f"event.{order.seq}", source="shop", type=move.subject, subject=ORDER_ID, data={})
         return Message(envelope=envelope), now

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.contract import undo_id
 from orchestrator.explore import promises
 from orchestrator.explore.inputs import START, Kind, Move, acts, input_of, opening, places, sendings_of
-from orchestrator.explore.world import (
-    DONE,
-    HEARD,
-    LATE_HEARD,
-    REFUSED,
-    SENT,
-    UNDO_SENT,
-    UNDONE,
-    VOUCHED,
-    Bound,
-    Orders,
-    Sending,
-    World,
-    bounded,
-    retry_phase,
-    shape,
-    undecided,
-    variants,
-    waits_of,
-)
+from orchestrator.explore.rows import Answer, Beliefs
+from orchestrator.explore.world import Bound, Orders, Sending, World, bounded, retry_phase, standing, undecided, variants, waits_of
 from orchestrator.saga.decide import decide
-from orchestrator.saga.inputs import ActName, SentLate
+from orchestrator.saga.inputs import ActName
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.standing import waits
 
 #: Acts that bring on an order which only a human can: each ends a wait for good, so they are free when the order calls for one.
 _CALLED: tuple[ActName, ...] = ("skip", "abandon")
+_ANSWERS: tuple[Answer, ...] = ("reply", "refusal", "too_late", "undone")
 
 
 class Outcome(NamedTuple):
@@ -49,8 +31,6 @@ class Outcome(NamedTuple):
     answered: frozenset[Sending]
     #: Asks whose undo an operator confirmed.
     vouched: tuple[int, ...]
-    #: Not while this command lies unpublished (R5).
-    unless_unsent: Sending | None
     #: The promise that it breaks.
     broken: str | None
 
@@ -64,105 +44,108 @@ class Moves:
         self._undecided = Rulebook(undecided(lowered))
         self.rulebook = self._rulebooks[0]
         self._attempts = bound.attempts
-        self.orders = Orders()
-        self._answers: dict[tuple[int, int, Kind], list[Outcome]] = {}
+        self._pivots = frozenset(name for name, step in self.rulebook.by_name.items() if step.pivot)
+        self.orders = Orders(self._pivots)
+        self.beliefs = Beliefs()
+        self._answers: dict[tuple[int, int, Answer], list[Outcome]] = {}
         self._own: dict[tuple[int, bool], list[Outcome]] = {}
         self._acts: dict[tuple[int, bool], list[Outcome]] = {}
-        self._late: dict[tuple[int, Sending], int] = {}
+        self._late: dict[int, list[Outcome]] = {}
+        #: The promise that each order breaks by how it stands.
+        self._broken: dict[int, str | None] = {}
+        #: Where the retry makes no difference: how orders stand, for what they wait, and whether acts were tried, too.
+        self._steady: set[tuple[tuple[Any, ...], str, bool]] = set()
+        self._passed: dict[tuple[int, str], list[Outcome]] = {}
+        #: Number and phase of an order, and a move → what it leads to, by all that matters.
+        self._effects: dict[tuple[int, tuple[Any, ...], Move], list[Outcome]] = {}
 
-    def first(self, bound: Bound) -> Iterator[tuple[Move, World, frozenset[Sending], str | None]]:
-        """The order was opened, and its first commands published; which these are, and the promise that this breaks."""
+    def first(self, bound: Bound) -> Iterator[tuple[Move, World, str | None]]:
+        """The order was opened, and its first commands published; with the promise that this breaks."""
         for variant, rulebook in enumerate(self._rulebooks):
             decision = decide(rulebook, None, opening(rulebook), START)
             order = decision.order
             assert order is not None
-            sent = sendings_of(order, decision)
-            rows = _published(bytes(len(order.asks)), sent)
-            world = World(self.orders.number(order), rows, frozenset(), bound.acts, bound.crashes)
-            yield Move("opens", rulebook.opens_on, variant=variant), world, sent, promises.broken_by_order(rulebook, order)
+            number = self.orders.number(order)
+            rows = self._published(self._with_blanks(b"", number), sendings_of(order, decision))
+            broken = promises.broken_by_order(rulebook, order)
+            yield Move("opens", rulebook.opens_on, variant=variant), World(number, rows, bound.acts, bound.crashes), broken
 
-    def after(self, world: World, *, called: bool = False) -> Iterator[tuple[Move, World, str | None]]:
-        """All that may happen next, each with the promise it breaks. Moves that lead nowhere new are left out.
-
-        `called`: an operator does what the order calls for, whatever the bound says.
-        """
+    def after(self, world: World) -> Iterator[tuple[Move, World, str | None]]:
+        """All that may happen next, each with the promise it breaks. Moves that lead nowhere new are left out."""
         for outcome in self._own_moves(world.order, with_acts=world.acts > 0):
-            if outcome.unless_unsent not in world.unsent:
-                yield from self._taken(world, outcome, world.rows)
-        yield from self._at_participants(world)
-        yield from self._arriving(world)
-        yield from self._published_at_last(world)
+            yield from self._taken(world, outcome, world.rows)
+        for place, row in enumerate(world.rows):
+            for answer in _ANSWERS:
+                yield from self._arriving(world, place, row, answer)
+        if world.crashes:
+            for outcome in self._sent_late(world.order):
+                for move, next_world, broken in self._taken(world, outcome, world.rows):
+                    yield move, next_world._replace(crashes=world.crashes - 1), broken
         if world.acts:
             for outcome in self._operator(world.order, called=False):
                 for move, next_world, broken in self._taken(world, outcome, world.rows):
                     yield move, next_world._replace(acts=world.acts - 1), broken
-        elif called:
-            for outcome in self._operator(world.order, called=True):
-                yield from self._taken(world, outcome, world.rows)
 
-    def _at_participants(self, world: World) -> Iterator[tuple[Move, World, str | None]]:
-        """Participants do what they are asked, refuse it, or undo it, at any time after it was published."""
-        asks = self.orders.met[world.order].asks
-        for place, (row, ask) in enumerate(zip(world.rows, asks.values(), strict=True)):
-            if row & SENT and not row & (DONE | REFUSED | UNDONE):
-                yield Move("works", ask.key), _with_row(world, place, row | DONE), None
-                if self.rulebook.by_name[ask.step].refused_on:
-                    yield Move("declines", ask.key), _with_row(world, place, row | REFUSED), None
-            if row & UNDO_SENT and not row & UNDONE:
-                yield Move("reverses", ask.key), _with_row(world, place, _settled(row | UNDONE)), None
+    def towards_an_end(self, world: World) -> Iterator[World]:
+        """Worlds that may follow and be nearer to an end, the likeliest first: without the luck of a late answer or an act of free will.
 
-    def _arriving(self, world: World) -> Iterator[tuple[Move, World, str | None]]:
-        """Answers arrive, in any order."""
-        for place, row in enumerate(world.rows):
-            if row & SENT and row & (DONE | REFUSED) and not row & HEARD:
-                kind: Kind = "reply" if row & DONE else "refusal"
-                # Who heard of the success after an operator's word knows better than the operator did.
-                heard = _settled((row | HEARD) & ~VOUCHED if row & DONE else row | HEARD)
-                for outcome in self._answer(world.order, place, kind):
-                    yield from self._taken(world, outcome, _set(world.rows, place, heard))
-            if row & SENT and row & UNDONE and not row & LATE_HEARD:
-                for outcome in self._answer(world.order, place, "too_late"):
-                    # Where it says nothing new the world in which it is still to come can do all that the other can.
-                    if outcome.order != world.order or outcome.sent or outcome.broken:
-                        yield from self._taken(world, outcome, _set(world.rows, place, row | LATE_HEARD))
-            if row & UNDO_SENT and row & UNDONE:
-                for outcome in self._answer(world.order, place, "undone"):
-                    yield from self._taken(world, outcome, world.rows)
+        An operator does what the order calls for, whatever the bound says. No answer to a command arrives once its undo was begun, for an
+        undo must come to its end by being confirmed, whatever else was heard.
+        """
+        order = self.orders.met[world.order]
+        for place, (row, ask) in enumerate(zip(world.rows, order.asks.values(), strict=True)):
+            if ask.undo != "none":
+                yield from self._worlds(self._arriving(world, place, row, "undone"))
+            elif ask.forward == "asked" and ask.undo == "none":
+                yield from self._worlds(self._arriving(world, place, row, "reply"))
+                yield from self._worlds(self._arriving(world, place, row, "refusal"))
+        for name, deadline in order.deadlines.items():
+            if deadline.due_at is not None:
+                for outcome in self._passes(world.order, name):
+                    yield from self._worlds(self._taken(world, outcome, world.rows))
+        for outcome in self._operator(world.order, called=True):
+            yield from self._worlds(self._taken(world, outcome, world.rows))
 
-    def _published_at_last(self, world: World) -> Iterator[tuple[Move, World, str | None]]:
-        """What a crash left unpublished goes out; at once, or so late that its deadlines count anew (R5)."""
-        if not world.unsent:
+    @staticmethod
+    def _worlds(moves: Iterator[tuple[Move, World, str | None]]) -> Iterator[World]:
+        return (world for _, world, _ in moves)
+
+    def _arriving(self, world: World, place: int, row: int, answer: Answer) -> Iterator[tuple[Move, World, str | None]]:
+        """An answer arrives, if the participant can have sent it."""
+        after = self.beliefs.answered(row, answer)
+        if after is None:
             return
-        out = world._replace(rows=_published(world.rows, world.unsent), unsent=frozenset())
-        yield Move("publishes", ""), out, None
-        keys = list(self.orders.met[world.order].asks)
-        for sending in sorted(world.unsent):
-            out = out._replace(order=self._sent_late(out.order, sending))
-        late = tuple((keys[place], "undo" if is_undo else "do") for place, is_undo in sorted(world.unsent))
-        yield Move("sent_late", "", late), out, None
+        for outcome in self._answer(world.order, place, answer):
+            # Where a `too_late` or a confirmation says nothing new, the world in which it is still to come can do all that the other can.
+            if answer in {"reply", "refusal"} or outcome.order != world.order or outcome.sent or outcome.broken:
+                yield from self._taken(world, outcome, _set(world.rows, place, after))
 
     def _taken(self, world: World, outcome: Outcome, rows: bytes) -> Iterator[tuple[Move, World, str | None]]:
-        """The world after an outcome; and the one in which Escrow died before it published what it had committed."""
-        if outcome.order == world.order and rows is world.rows and not outcome.sent and not outcome.answered & world.unsent:
+        """The world after an outcome."""
+        if outcome.order == world.order and rows is world.rows and not outcome.sent:
             if outcome.broken:
                 yield outcome.move, world, outcome.broken
             return
-        missing = len(self.orders.met[outcome.order].asks) - len(rows)
-        rows += bytes(missing)
+        rows = self._with_blanks(rows, outcome.order)
         for place in outcome.vouched:
-            rows = _set(rows, place, rows[place] | VOUCHED)
-        waiting = world.unsent - outcome.answered if world.unsent else world.unsent
-        if not outcome.sent:
-            yield outcome.move, World(outcome.order, rows, waiting, world.acts, world.crashes), outcome.broken
-            return
-        # A transaction that writes for an order sends its older rows first (R17).
-        out = _published(rows, waiting | outcome.sent if waiting else outcome.sent)
-        yield outcome.move, World(outcome.order, out, frozenset(), world.acts, world.crashes), outcome.broken
-        # What was published before can come anyway: a copy that is kept back does nothing that one under way does not.
-        unsent = frozenset(sending for sending in outcome.sent if not rows[sending[0]] & (UNDO_SENT if sending[1] else SENT))
-        if world.crashes and unsent:
-            crashed = outcome.move._replace(crash=True)
-            yield crashed, World(outcome.order, rows, waiting | unsent, world.acts, world.crashes - 1), outcome.broken
+            rows = _set(rows, place, self.beliefs.vouched(rows[place]))
+        if outcome.sent:
+            rows = self._published(rows, outcome.sent)
+        yield outcome.move, World(outcome.order, rows, world.acts, world.crashes), outcome.broken
+
+    def _with_blanks(self, rows: bytes, number: int) -> bytes:
+        """Rows for the asks that have none yet."""
+        asks = self.orders.met[number].asks
+        if len(asks) == len(rows):
+            return rows
+        steps = [self.rulebook.by_name[ask.step] for ask in list(asks.values())[len(rows) :]]
+        return rows + bytes(self.beliefs.blank[bool(step.refused_on)] for step in steps)
+
+    def _published(self, rows: bytes, sendings: frozenset[Sending]) -> bytes:
+        changed = bytearray(rows)
+        for place, is_undo in sendings:
+            changed[place] = self.beliefs.published(changed[place], is_undo=is_undo)
+        return bytes(changed)
 
     # --- what the order decides ------------------------------------------------------------------------------------------------
 
@@ -193,60 +176,81 @@ class Moves:
             is_called = any(wait.is_for_operator for wait in waits(order))
             moves = [] if called and not is_called else [m for m in acts(self.rulebook, order) if not called or m.subject in _CALLED]
             decided = [outcome for move in moves for outcome in self._decided(number, move)]
-            known = self._acts[number, called] = [
-                outcome for outcome in decided if outcome.order != number or outcome.sent or outcome.broken
-            ]
+            known = self._acts[number, called] = [outcome for outcome in decided if _is_new(number, outcome)]
         return known
 
-    def _answer(self, number: int, place: int, kind: Kind) -> list[Outcome]:
-        known = self._answers.get((number, place, kind))
+    def _answer(self, number: int, place: int, answer: Answer) -> list[Outcome]:
+        known = self._answers.get((number, place, answer))
         if known is None:
             key = list(self.orders.met[number].asks)[place]
-            known = self._answers[number, place, kind] = self._decided(number, Move(kind, key))
+            known = self._answers[number, place, answer] = self._decided(number, Move(answer, key))
         return known
 
-    def _sent_late(self, number: int, sending: Sending) -> int:
-        known = self._late.get((number, sending))
+    def _sent_late(self, number: int) -> list[Outcome]:
+        """A command that is awaited reached the broker late; only where that makes a difference."""
+        known = self._late.get(number)
         if known is None:
             order = self.orders.met[number]
-            ask = list(order.asks.values())[sending[0]]
-            command = undo_id(ask.command_id) if sending[1] else ask.command_id
-            decision = decide(self.rulebook, order, SentLate(command_id=command), order.updated_at)
-            assert decision.order is not None
-            known = self._late[number, sending] = self.orders.number(decision.order)
+            keys, sendings = list(order.asks), places(order)
+            awaited = [sendings[d.command_id] for d in order.deadlines.values() if d.command_id in sendings]
+            moves = [Move("sent_late", keys[place], (("of", "undo"),) if is_undo else ()) for place, is_undo in sorted(awaited)]
+            decided = [outcome for move in moves for outcome in self._decided(number, move)]
+            known = self._late[number] = [outcome for outcome in decided if _is_new(number, outcome)]
+        return known
+
+    def _passes(self, number: int, name: str) -> list[Outcome]:
+        """What the passing of a deadline leads to, whatever else could happen on the way."""
+        known = self._passed.get((number, name))
+        if known is None:
+            is_retry = waits_of(name) != name
+            known = self._passing(number, name, [])[0] if is_retry else self._decided(number, Move("deadline", name))
+            self._passed[number, name] = known
         return known
 
     def _silence(self, number: int, name: str, *, with_acts: bool) -> list[Outcome]:
         """A participant stays silent: attempt by attempt, until that changes more than how far the retry is, or the retry repeats itself.
 
         On the way every answer, event, act and other deadline is held to do what it does at the first attempt. So what is under way may
-        come at any attempt, and need be tried at the first only: the attempts in between are no states of the exploration.
+        come at any attempt, and need be tried at the first only: the attempts in between are no states of the exploration. Orders that
+        stand alike, wait for the same and have this ask alike are held to it once: what else is in the ledger is done with, or is a wait
+        of its own, and no attempt of one ask looks at it.
         """
         wait, first = waits_of(name), self.orders.met[number]
-        others = self._all_but(first, wait, with_acts=with_acts)
-        futures = [self._effect(first, move) for move in others]
-        guard = places(first).get(first.deadlines[name].command_id or "")
+        tried = (standing(first, wait.partition(":")[2]), wait, with_acts)
+        if tried in self._steady:
+            return self._passes(number, name)
+        passed, phase = self._passing(number, name, self._all_but(first, wait, with_acts=with_acts))
+        if phase is None:
+            self._steady.add(tried)
+            self._passed[number, name] = passed
+        return passed
+
+    def _passing(self, number: int, name: str, others: Sequence[Move]) -> tuple[list[Outcome], tuple[Any, ...] | None]:
+        """What the passing of a wait leads to; and the phase of the retry in which one of the other moves does what it did not at first."""
+        wait, first = waits_of(name), self.orders.met[number]
+        at, phase = first, retry_phase(first, self._attempts)
+        futures = [self._effect(number, first, phase, move) for move in others]
         own = (list(first.asks).index(wait.partition(":")[2]), wait.startswith("undo"))
         #: Phases passed, and the sendings until then.
-        at, phases = first, {retry_phase(first, self._attempts): 0}
+        phases = {phase: 0}
         fired: tuple[tuple[str, str], ...] = (("fires", name),)
         outcomes: list[Outcome] = []
         sendings = 0
         while True:
-            outcome, after = self._try(at, Move("deadline", fired[-1][1]))
-            outcome = outcome._replace(move=Move("silence", wait, fired), unless_unsent=guard)
-            if outcome.broken or after is None or outcome.answered or not outcome.sent <= {own} or shape(after) != shape(first):
-                return [*outcomes, outcome._replace(order=number if after is None else self.orders.number(after))]
+            outcome, after = self._try(number, at, Move("deadline", fired[-1][1]))
+            outcome = outcome._replace(move=Move("silence", wait, fired))
+            if outcome.broken or after is None or outcome.answered or not outcome.sent <= {own} or outcome.order != number:
+                return [*outcomes, outcome], None
             if outcome.sent:
-                outcomes.append(outcome._replace(order=number))
+                outcomes.append(outcome)
             phase = retry_phase(after, self._attempts)
             sendings += bool(outcome.sent)
             if phases.get(phase) == sendings:
-                return [*outcomes, outcome._replace(order=number, broken=f"No end: {wait} passes for ever, and nobody is asked again.")]
+                return [*outcomes, outcome._replace(broken=f"No end: {wait} passes for ever, and nobody is asked again.")], None
             if phase in phases:
-                return outcomes
-            if [self._effect(after, move) for move in others] != futures:
-                return [*outcomes, outcome._replace(order=self.orders.number(after, phase))]
+                return outcomes, None
+            if any(self._effect(number, after, phase, move) != future for move, future in zip(others, futures, strict=True)):
+                return [*outcomes, outcome._replace(order=self.orders.number(after, phase))], phase
             phases[phase] = sendings
             at, fired = after, (*fired, ("fires", next(one for one in after.deadlines if waits_of(one) == wait)))
 
@@ -259,73 +263,60 @@ class Moves:
         kinds: tuple[Kind, ...] = ("reply", "refusal", "too_late", "undone")
         return moves + [Move(kind, key) for kind in kinds if kind != "undone" or order.asks[key].undo_attempts]
 
-    def _effect(self, order: Order, move: Move) -> list[tuple[Any, ...]]:
-        return [_gist(outcome, after) for outcome, after in self._tried(order, move)]
+    def _effect(self, number: int, order: Order, phase: tuple[Any, ...], move: Move) -> list[Outcome]:
+        """What a move leads to, each once. `order`: the one of this number whose retries are in this phase."""
+        known = self._effects.get((number, phase, move))
+        if known is None:
+            outcomes = {outcome._replace(move=move): outcome for outcome in reversed(self._tried(number, order, move))}
+            known = self._effects[number, phase, move] = list(reversed(outcomes.values()))
+        return known
 
     def _decided(self, number: int, move: Move) -> list[Outcome]:
-        """What a move leads to, each once."""
-        outcomes: dict[Outcome, Outcome] = {}
-        for outcome, after in self._tried(self.orders.met[number], move):
-            numbered = outcome._replace(order=number if after is None else self.orders.number(after))
-            outcomes.setdefault(numbered._replace(move=move), numbered)
-        return list(outcomes.values())
+        """What a move leads to from the order of a number."""
+        order = self.orders.met[number]
+        return self._effect(number, order, retry_phase(order, self._attempts), move)
 
-    def _tried(self, order: Order, move: Move) -> list[tuple[Outcome, Order | None]]:
+    def _tried(self, number: int, order: Order, move: Move) -> list[Outcome]:
         """What a move leads to with each variant of the definition; once where no guard is asked."""
-        first = self._try(order, move)
-        if len(self._rulebooks) == 1 or _gist(*self._try(order, move, self._undecided)) == _gist(*first):
+        first, _ = self._try(number, order, move)
+        if len(self._rulebooks) == 1 or self._try(number, order, move, self._undecided)[0] == first:
             return [first]
-        return [first, *(self._try(order, move._replace(variant=variant)) for variant in range(1, len(self._rulebooks)))]
+        others = range(1, len(self._rulebooks))
+        return [first, *(self._try(number, order, move._replace(variant=variant))[0] for variant in others)]
 
-    def _try(self, order: Order, move: Move, rulebook: Rulebook | None = None) -> tuple[Outcome, Order | None]:
-        """Decide a move, and judge it. The outcome's order is not numbered yet; None: decide raised."""
+    def _try(self, number: int, order: Order, move: Move, rulebook: Rulebook | None = None) -> tuple[Outcome, Order | None]:
+        """Decide a move of the order of a number, and judge it; and the order after it, None when decide raised."""
         input_, now = input_of(self.rulebook, order, move)
-        guard = None
-        if move.kind in {"deadline", "excused"}:
-            guard = places(order).get(order.deadlines[move.subject].command_id or "")
         try:
             decision = decide(rulebook or self._rulebooks[move.variant], order, input_, now)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
-            return Outcome(move, -1, frozenset(), frozenset(), (), guard, f"R1: decide raised {type(error).__name__}: {error}"), None
+            broken = f"R1: decide raised {type(error).__name__}: {error}"
+            return Outcome(move, number, frozenset(), frozenset(), (), broken), None
         after = decision.order
         assert after is not None
-        is_answer = move.kind in {"reply", "refusal", "too_late", "undone"}
-        broken = promises.broken_by_decision(self.rulebook, order, input_, decision, is_answer=is_answer)
+        reached = number if after is order else self.orders.number(after)
+        is_answer = move.kind in _ANSWERS
+        broken_now = promises.broken_by_decision(self.rulebook, order, input_, decision, is_answer=is_answer)
+        if reached not in self._broken:
+            self._broken[reached] = promises.broken_by_order(self.rulebook, after)
         known = places(after) if decision.answered else {}
         confirmed = move.kind == "act" and [
             key for key, ask in after.asks.items() if ask.undo == "undone" and order.asks[key].undo != "undone"
         ]
         outcome = Outcome(
             move=move,
-            order=-1,
+            order=reached,
             sent=sendings_of(after, decision),
             answered=frozenset(known[command] for command in decision.answered if command in known),
             vouched=tuple(list(after.asks).index(key) for key in confirmed or ()),
-            unless_unsent=guard,
-            broken=broken or promises.broken_by_order(self.rulebook, after),
+            broken=broken_now or self._broken[reached],
         )
         return outcome, after
 
 
-def _gist(outcome: Outcome, after: Order | None) -> tuple[Any, ...]:
-    return after and shape(after), outcome.sent, outcome.answered, outcome.vouched, outcome.broken
-
-
-def _published(rows: bytes, sendings: frozenset[Sending]) -> bytes:
-    changed = bytearray(rows)
-    for place, is_undo in sendings:
-        changed[place] |= UNDO_SENT if is_undo else SENT
-    return bytes(changed)
+def _is_new(number: int, outcome: Outcome) -> bool:
+    return bool(outcome.order != number or outcome.sent or outcome.broken)
 
 
 def _set(rows: bytes, place: int, row: int) -> bytes:
     return rows[:place] + bytes((row,)) + rows[place + 1 :]
-
-
-def _with_row(world: World, place: int, row: int) -> World:
-    return world._replace(rows=_set(world.rows, place, row))
-
-
-def _settled(row: int) -> int:
-    """A row whose stored reply was heard and which is undone: what it was before matters to nobody."""
-    return row & ~(DONE | REFUSED) if row & UNDONE and row & HEARD else row

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from orchestrator.contract import canonical, undo_id
-from orchestrator.explore.world import DONE, UNDONE, VOUCHED
+from orchestrator.explore.rows import VOUCHED, in_place
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct
 from orchestrator.saga.order import Ask, Order
@@ -98,23 +98,25 @@ def ending(rulebook: Rulebook, order: Order) -> Ending | None:
     )
 
 
-def broken_by_ending(end: Ending, rows: bytes) -> str | None:
-    """The first promise that an end breaks, by the participants' ledgers, or None (R10, R13, R22)."""
+def broken_by_ending(end: Ending, rows: Sequence[Iterable[int]]) -> tuple[str, dict[int, int]] | None:
+    """The first promise that an end breaks, by the participants' ledgers, or None (R10, R13, R22).
+
+    `rows`: for each ask, by its place, every row that its participant may have; with the promise come the rows that break it, by place.
+    """
+    over = f"The order is over ({end.state})"
     for place in end.forbidden:
-        if in_place(rows[place]):
-            return f"The order is over ({end.state}), and the effect of {end.keys[place]} is there: neither kept, undone nor listed."
+        for row in filter(in_place, rows[place]):
+            return f"{over}, and the effect of {end.keys[place]} is there: neither kept, undone nor listed.", {place: row}
     for place in end.undone:
-        if in_place(rows[place]) and not rows[place] & VOUCHED:
-            return f"The order is over ({end.state}), and the effect of {end.keys[place]}, undone by its word, is there."
-    for one, other in end.twice:
-        if in_place(rows[one]) and in_place(rows[other]):
-            return f"The order is over ({end.state}), and one step was done twice: {end.keys[one]} and {end.keys[other]}."
+        for row in filter(in_place, rows[place]):
+            if not row & VOUCHED:
+                return f"{over}, and the effect of {end.keys[place]}, undone by its word, is there.", {place: row}
+    for pair in end.twice:
+        there = {place: row for place in pair for row in filter(in_place, rows[place])}
+        if len(there) > 1:
+            keys = " and ".join(end.keys[place] for place in pair)
+            return f"{over}, and one step was done twice: {keys}.", there
     return None
-
-
-def in_place(row: int) -> bool:
-    """Whether the participant did it, and did not reverse it."""
-    return row & (DONE | UNDONE) == DONE
 
 
 def _is_harmless(rulebook: Rulebook, ask: Ask) -> bool:

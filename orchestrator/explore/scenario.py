@@ -12,21 +12,17 @@ from typing import Any
 
 import yaml
 
-from orchestrator.contract import undo_id
 from orchestrator.explore.inputs import ORDER_ID, START, Move, answer_of, input_of, opening
 from orchestrator.explore.search import Counterexample
 from orchestrator.explore.world import Bound, bounded, shape, variants, waits_of
 from orchestrator.saga.decide import decide
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.definition import Definition
-from orchestrator.saga.inputs import SentLate
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 
 #: No definition has more attempts than this, each a reply's and a retry's deadline.
 _FIRED_MAX = 2_002
-_DIES = "; Escrow dies before it publishes"
-_CRASH = "Escrow dies before it publishes what this sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,11 @@ class _Telling:
         assert near.order is not None
         self._order, self._near = decision.order, near.order
         self._given = self._so_that(move)
-        self.lines.append(f"{move.subject} arrives{_outcome(decision)}{_DIES if move.crash else ''}")
-        if move.crash:
-            self._comments.append(_CRASH)
+        self.lines.append(f"{move.subject} arrives{_outcome(decision)}")
 
     def take(self, move: Move) -> None:
         """Let one move happen."""
-        if move.kind in {"works", "declines", "reverses", "publishes"}:
+        if move.kind in {"works", "declines", "reverses"}:
             self.lines.append(_text(self._rulebook, self._order, move))
             self._comments.append(self.lines[-1])
         elif move.kind == "silence":
@@ -123,11 +117,11 @@ class _Telling:
             self._happens(Move("deadline", armed))
 
     def _sent_late(self, move: Move) -> None:
-        for key, which in move.arguments:
-            command = self._order.asks[key].command_id
-            late = SentLate(command_id=undo_id(command) if which == "undo" else command)
-            decision = decide(self._rulebook, self._order, late, self._order.updated_at)
-            self._add({"sent_late": key}, f"the command of {key} reaches the broker late", decision, crash=False)
+        near = self._decide(self._lowered, self._near, move)
+        decision = self._decide(self._written, self._order, move)
+        if near is not None and near.order is not None:
+            self._near = near.order
+        self._add({"sent_late": move.subject}, _text(self._rulebook, self._order, move), decision)
 
     def _input(self, move: Move) -> None:
         near = self._decide(self._lowered, self._near, move)
@@ -140,23 +134,21 @@ class _Telling:
         text, does = _text(self._rulebook, self._order, move), self._does(move)
         decision = self._decide(self._written, self._order, move)
         self._comments += self._so_that(move)
-        self._add(does, text, decision, crash=move.crash)
+        self._add(does, text, decision)
         if not move.again:
             self._heard[move.kind, move.subject] = len(self._items)
 
-    def _add(self, does: dict[str, Any], text: str, decision: Decision | None, *, crash: bool) -> None:
+    def _add(self, does: dict[str, Any], text: str, decision: Decision | None) -> None:
         item = _Item(self._comments, does)
         self._comments = []
         self._items.append(item)
-        self.lines.append(text + _outcome(decision) + (_DIES if crash else ""))
+        self.lines.append(text + _outcome(decision))
         if decision is None:
             return
         assert decision.order is not None
         self._order = decision.order
         if decision.verdict != "moved":
             item.expect["verdict"] = decision.verdict
-        if crash:
-            self._comments.append(_CRASH)
 
     def _so_that(self, move: Move) -> list[str]:
         """How the guards come out at a move, where there are any."""
@@ -198,8 +190,9 @@ def _text(rulebook: Rulebook, order: Order, move: Move) -> str:
             rule = rulebook.by_name[order.asks[move.subject].step]
             command = rule.undo.command if move.kind == "reverses" and rule.undo is not None else rule.command
             return f"{rule.participant} {'refuses' if move.kind == 'declines' else 'does'} {command} ({move.subject})"
-        case "publishes":
-            return "Escrow publishes what it had committed"
+        case "sent_late":
+            which = "undo" if move.arguments else "command"
+            return f"Escrow dies before it publishes the {which} of {move.subject}, and publishes it late"
         case "reply" | "refusal" | "too_late" | "undone":
             return f"{_answer(rulebook, order, move)} {arrives} ({move.subject})"
         case "deadline":

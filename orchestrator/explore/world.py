@@ -1,4 +1,4 @@
-"""What is explored: an order without its history, what its participants did, and what Escrow has committed and not published yet.
+"""What is explored: an order without its history, what its participants may have done, and what is left of the bound.
 
 **Orders.** Two orders are one when they differ only in what deciding copies and never asks (seq, hash, ids, times, generations, the
 cause), and in how far the retry of what they wait for is: how often it was sent, whether a reply or the next attempt is due, whether the
@@ -11,6 +11,26 @@ reply when the participant's row holds one; `CommandTooLate` when an undo came f
 (each sending of an undo is confirmed under its own message id, so one that is new to Escrow can be had; of the others R15 lets copies do
 nothing). What may come need not: a message that is never delivered is a lost one. So this world does everything that one with a bounded
 number of duplicates does, and more.
+
+**A crash between commit and publish is a delay**, so it has no states of its own. Escrow comes back and publishes what it had committed; a
+command that is out so late does nothing that one which the broker delivered late does not, and until it is out less can happen, not
+more: nothing can come of it, and its deadline does not run (R5). What is left of a crash is the input that says so, `SentLate`. It
+may come for any command that is awaited, and takes one crash of the bound where it leads to another order.
+
+**Rows are what participants may have done** (`orchestrator.explore.rows`): their moves are no moves of the exploration.
+
+**One world may cover another**, which then need not be gone into: all that breaks a promise from there breaks one from here. The orders
+are alike but for what is known of asks whose undo was begun, or that were left standing: one knows no answer to them (`unknown`) where
+the other knows one. For the undo is on its way, or closed, whatever the answer: it is decided by the participant's row and not by what is
+known of it, its body is fixed by the first sending (R6), and the order goes on by the confirmation alone. What the answer decides is only
+what the next one to the same ask does; the world that has not heard any can still hear them all. An asking of the pivot counts as it is:
+whether it was refused decides if there is a way back (R12). Their replies count no more than they do: what they fill are bodies. And of
+an order on the way back the state says only which undo was sent last: every such state can go where each of them can.
+
+In an order that was forced and has not come to its end, undos of earlier epochs go on beside it, and there a world in which such an undo
+is open covers the one in which it was confirmed. For neither the way forward nor the way back of the epoch looks at it, but where the order
+comes to its end, or has nothing else left to undo: there the one waits, and the confirmation that can come at any time brings it to
+where the other is. What an operator confirmed is not covered by what no operator did: no participant needs to agree to it.
 """
 
 from __future__ import annotations
@@ -24,36 +44,26 @@ from typing import Any, NamedTuple
 from orchestrator.contract import canonical
 from orchestrator.saga.order import Ask, Order
 
-# --- the row of one ask: what its participant remembers (R20), and what was said about it, as bits --------------------------------
-#: The participant did it, and stored this reply.
-DONE = 1
-#: The participant refused it, and stored this reply.
-REFUSED = 2
-#: An undo came: reversed, or a tombstone for a command that never ran.
-UNDONE = 4
-#: Escrow has decided the stored reply: copies of it are seen (R15).
-HEARD = 8
-#: Escrow has decided the `CommandTooLate`.
-LATE_HEARD = 16
-#: The command was published at least once.
-SENT = 32
-#: The undo was published at least once.
-UNDO_SENT = 64
-#: An operator said by name that the undo was done by hand, and no success was heard since.
-VOUCHED = 128
-
 #: One command of an order: (place of its ask in the ledger, whether it is the undo).
 Sending = tuple[int, bool]
 
 _LEFT_OUT = {"order_id", "definition", "version", "seq", "hash", "generation", "opened_at", "updated_at", "state_entered_at", "cause"}
+#: Nothing but the opening sets them.
+_LEFT_OUT |= {"data", "labels"}
 #: Maps that have rules of their own; others count as they are.
-_LEDGERS = {"asks", "deadlines"}
-_MAPS = [field.name for field in fields(Order) if str(field.type).startswith("Mapping") and field.name not in _LEDGERS]
+_LEDGERS = {"asks", "deadlines", "replies"}
+_MAPS = [field.name for field in fields(Order) if str(field.type).startswith("Mapping") and field.name not in _LEDGERS | _LEFT_OUT]
 _ASK_LEFT_OUT = {"command_id", "since", "body_seq", "undo_body_seq"}
 _RETRY = {"attempts", "attempts_base", "undo_attempts", "undo_attempts_base", "undo", "alarm"}
-_order_values = attrgetter(*(field.name for field in fields(Order) if field.name not in {*_LEFT_OUT, *_LEDGERS, *_MAPS}))
-_map_values = attrgetter(*_MAPS)
-_ask_values = attrgetter(*(field.name for field in fields(Ask) if field.name not in _ASK_LEFT_OUT | _RETRY))
+_order_values = attrgetter(*(field.name for field in fields(Order) if field.name not in {*_LEFT_OUT, *_LEDGERS, *_MAPS, "state"}))
+_ask_values = attrgetter(*(field.name for field in fields(Ask) if field.name not in {*_ASK_LEFT_OUT, *_RETRY, "forward"}))
+#: What is known of an ask whose undo was begun, or that was left standing; 0: what is known of it makes a difference.
+_KNOWN = {"unknown": 1, "done": 2, "refused": 3}
+_UNHEARD = 1
+_ANSWER = 3
+#: Of an ask of an earlier epoch, whether its undo is open or confirmed is told beside that.
+OPEN = 4
+_CONFIRMED = 8
 #: An expression that compiles, and has no value for any order.
 _FAILS = "order.there_is_no_such_field == 1"
 #: Deadlines that follow each other in one wait.
@@ -79,10 +89,8 @@ class World(NamedTuple):
 
     #: Number of the order in the `Orders`.
     order: int
-    #: A row for each ask, by its place in the ledger.
+    #: A belief for each ask, by its place in the ledger.
     rows: bytes
-    #: Commands committed and, after a crash, not published yet.
-    unsent: frozenset[Sending]
     #: What is left of the bound.
     acts: int
     crashes: int
@@ -182,14 +190,66 @@ def _texts(value: Any, picks: Iterator[int]) -> dict[str, bool]:
     return texts
 
 
-def shape(order: Order) -> tuple[Any, ...]:
-    """All of an order that makes a difference; how far a retry is makes none."""
+def shape(order: Order, *, pivots: frozenset[str] = frozenset()) -> tuple[Any, ...]:
+    """All of an order that makes a difference; how far a retry is makes none. `pivots`: steps of which every answer counts."""
+    return (*_plain_shape(order, pivots), knowledge(order, pivots), order.state, canonical.encode(order.replies))
+
+
+def _plain_shape(order: Order, pivots: frozenset[str]) -> tuple[Any, ...]:
+    """The shape, but for what is known of asks whose undo was begun."""
+    behind = {ask.step for ask in order.asks.values() if _is_behind(ask, pivots)}
+    past = {f"undo:{ask.key}" for ask in order.asks.values() if _is_past(order, ask, pivots)}
     return (
         _order_values(order),
-        tuple(_ask_shape(ask) for ask in order.asks.values()),
-        tuple(sorted((waits_of(name), deadline.due_at is None) for name, deadline in order.deadlines.items())),
-        canonical.encode([dict(value) for value in _map_values(order)]),
+        None if order.direction == "undoing" else order.state,
+        tuple([_ask_shape(order, ask, pivots) for ask in order.asks.values()]),
+        tuple([wait for wait in _waits(order) if wait[0] not in past]) if past else _waits(order),
+        canonical.encode({step: reply for step, reply in order.replies.items() if step not in behind}) if order.replies else b"",
+        canonical.encode([dict(getattr(order, name)) for name in _MAPS]),
     )
+
+
+def standing(order: Order, key: str) -> tuple[Any, ...]:
+    """How an order stands and what it waits for, with one ask as it is and none of the others."""
+    ask = order.asks[key]
+    return _order_values(order), order.state, _waits(order), _ask_shape(order, ask, frozenset({ask.step}))
+
+
+def _waits(order: Order) -> tuple[tuple[str, bool], ...]:
+    """What the deadlines are about, and whether they are stopped."""
+    return tuple(sorted([(waits_of(name), deadline.due_at is None) for name, deadline in order.deadlines.items()]))
+
+
+def knowledge(order: Order, pivots: frozenset[str]) -> bytes:
+    """What is known of each ask whose undo was begun, or that was left standing; 0 for others, of which it makes a difference."""
+    return bytes([_known(order, ask, pivots) if _is_behind(ask, pivots) else 0 for ask in order.asks.values()])
+
+
+def knowledge_covers(known: int, other: int) -> bool:
+    """Whether all that can come of an ask of which the other is known can come of one of which this is (`knowledge`)."""
+    if not known or not other:
+        return known == other
+    answer, undo = known & _ANSWER, known & ~_ANSWER
+    return answer in {_UNHEARD, other & _ANSWER} and (undo == other & ~_ANSWER or is_confirmed_in_between(known, other))
+
+
+def is_confirmed_in_between(known: int, other: int) -> bool:
+    """Whether the undo is open in the one and confirmed in the other."""
+    return bool(known & OPEN and other & _CONFIRMED)
+
+
+def _known(order: Order, ask: Ask, pivots: frozenset[str]) -> int:
+    undo = (OPEN if ask.undo_is_open else _CONFIRMED) if _is_past(order, ask, pivots) else 0
+    return _KNOWN[ask.forward] + undo
+
+
+def _is_behind(ask: Ask, pivots: frozenset[str]) -> bool:
+    return ask.undo != "none" and ask.forward in _KNOWN and ask.step not in pivots
+
+
+def _is_past(order: Order, ask: Ask, pivots: frozenset[str]) -> bool:
+    """Whether an undo goes on beside an order that was forced, and that has not come to its end."""
+    return ask.epoch < order.epoch and order.direction != "ended" and ask.undo != "skipped" and _is_behind(ask, pivots)
 
 
 def retry_phase(order: Order, attempts: int) -> tuple[Any, ...]:
@@ -214,10 +274,11 @@ def waits_of(deadline: str) -> str:
     return _WAITS.get(what, what) + colon + key
 
 
-def _ask_shape(ask: Ask) -> tuple[Any, ...]:
+def _ask_shape(order: Order, ask: Ask, pivots: frozenset[str]) -> tuple[Any, ...]:
     return (
         _ask_values(ask),
-        "asked" if ask.undo_is_open else ask.undo,
+        None if _is_behind(ask, pivots) else ask.forward,
+        None if _is_past(order, ask, pivots) else "asked" if ask.undo_is_open else ask.undo,
         ask.alarm and ask.forward != "asked",
         ask.attempts > 0,
         ask.undo_attempts > 0,
@@ -227,14 +288,24 @@ def _ask_shape(ask: Ask) -> tuple[Any, ...]:
 class Orders:
     """Every order met so far, one for all that are the same; by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, pivots: frozenset[str]) -> None:
+        self._pivots = pivots
         self._numbers: dict[tuple[Any, ...], int] = {}
+        self._families: dict[tuple[Any, ...], int] = {}
         #: The first of each.
         self.met: list[Order] = []
+        #: The family of each: the number of all that differ only in what is known of asks whose undo was begun.
+        self.family: list[int] = []
+        #: What is known of those asks, for each order (`knowledge`).
+        self.known: list[bytes] = []
 
     def number(self, order: Order, phase: tuple[Any, ...] = ()) -> int:
         """The number of an order; one that is new gets the next. `phase`: it differs by how far its retry is."""
-        number = self._numbers.setdefault((shape(order), phase), len(self.met))
+        key = (shape(order, pivots=self._pivots), phase)
+        number = self._numbers.setdefault(key, len(self.met))
         if number == len(self.met):
+            plain = (_plain_shape(order, self._pivots), phase)
             self.met.append(order)
+            self.family.append(self._families.setdefault(plain, len(self._families)))
+            self.known.append(knowledge(order, self._pivots))
         return number

@@ -13,6 +13,7 @@ from orchestrator.saga.asking import (
     give_up,
     leave_state,
     lift_hold,
+    limit,
     next_rank,
     note_first,
     rearm,
@@ -29,7 +30,7 @@ from orchestrator.saga.migrate import CannotMigrate, migrate
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook, undoing
 from orchestrator.saga.rules import Stage
-from orchestrator.saga.undoing import enter_undo, finish_undo, go_on_back, leave_standing, send_undo, undo_at_once
+from orchestrator.saga.undoing import enter_undo, finish_undo, go_on_back, leave_standing, note_unreached, send_undo, undo_at_once
 
 #: How long a hold lasts when nobody says.
 HOLD_DEFAULT = timedelta(hours=24)
@@ -101,7 +102,7 @@ def _force(draft: Draft, act: OperatorAct) -> None:
     leave_state(draft)
     for ask in list(draft.asks.values()):
         unexplained = ask.is_awaited or ask.forward == "unknown"
-        overtaken = ask.forward == "done" and rulebook.comes_again(rulebook.by_name[ask.step].index, index)
+        overtaken = ask.forward == "done" and rulebook.comes_again(rulebook.by_name[ask.step], index)
         if ask.undo == "none" and (unexplained or overtaken):
             undo_at_once(draft, ask)
         elif ask.alarm:
@@ -145,7 +146,7 @@ def _refuse_to_pass_undone(draft: Draft, index: int) -> None:
     """A step before the target that is undone, or given up, would stay so behind the order's back. Raises: ActRefused."""
     for ask in _latest_asks(draft).values():
         step = draft.rulebook.by_name[ask.step]
-        if draft.rulebook.comes_again(step.index, index) or step.undo is None or ask.undo == "none":
+        if draft.rulebook.comes_again(step, index) or step.undo is None or ask.undo == "none":
             continue
         begun = "The undo of {} has begun" if ask.undo_attempts else "The effect of {} was left standing"
         raise ActRefused("conflict", f"{begun.format(step.name)}: force to {step.name} or before it.")
@@ -183,6 +184,7 @@ def _retry(draft: Draft, _act: OperatorAct) -> None:
         step = draft.rulebook.by_name[ask.step]
         draft.disarm("alert")
         reset = draft.change(ask, attempts_base=ask.attempts, alarm=False)
+        limit(draft, step, reset)
         if ask.forward == "asked":
             send(draft, step, reset)
         elif ask.forward == "idle":
@@ -266,6 +268,8 @@ def _abandon(draft: Draft, act: OperatorAct) -> None:
         raise ActRefused("forbidden", "Only an admin may abandon an order.")
     if draft.direction == "ended" and not any(ask.undo_is_open for ask in draft.asks.values()):
         raise ActRefused("conflict", "The order has ended.")
+    if draft.direction == "forward":
+        note_unreached(draft)
     for ask in list(draft.asks.values()):
         given_up = give_up(draft, ask) if ask.is_open else ask
         if given_up.undo_is_open or (given_up.possibly_done and given_up.undo == "none"):
@@ -283,7 +287,9 @@ def _open_undos(draft: Draft, step: str, verb: str) -> list[Ask]:
 
 
 def _latest_asks(draft: Draft) -> dict[str, Ask]:
-    return {ask.step: ask for ask in sorted(draft.asks.values(), key=lambda ask: ask.position)}
+    """Those that the order went on by: an event that was given back as it came is none of them."""
+    counted = [ask for ask in draft.asks.values() if ask.body_seq or ask.step not in draft.rulebook.events]
+    return {ask.step: ask for ask in sorted(counted, key=lambda ask: ask.position)}
 
 
 def _step_argument(draft: Draft, act: OperatorAct) -> str:

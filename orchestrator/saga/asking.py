@@ -31,7 +31,7 @@ def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
     if step.watched and first_ask(draft, step) is None:
         ask = note_first(draft, step, rank, forward="idle")
         draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant)
-        _limit(draft, step, ask)
+        limit(draft, step, ask)
         return
     rounds = [ask.round for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
     ask_round = max(rounds, default=0) + 1
@@ -49,7 +49,7 @@ def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
     )
     draft.asks[ask.key] = ask
     _send(draft, step, ask, body(draft, step.fields))
-    _limit(draft, step, ask)
+    limit(draft, step, ask)
 
 
 def first_ask(draft: Draft, step: StepRule) -> Ask | None:
@@ -80,7 +80,8 @@ def ask_watched(draft: Draft, step: StepRule, ask: Ask) -> None:
     _send(draft, step, asked, body(draft, step.fields))
 
 
-def _limit(draft: Draft, step: StepRule, ask: Ask) -> None:
+def limit(draft: Draft, step: StepRule, ask: Ask) -> None:
+    """Give all attempts of an ask the time that the definition allows them, from now on."""
     if step.patience_ms is not None:
         draft.arm(f"patience:{ask.key}", step.patience_ms)
 

@@ -1,4 +1,4 @@
-"""How long an order can take to each outcome, in the worst case, computed from its definition (R5, R7, R12, R13).
+"""How long an order can take to each end, in the worst case, computed from its definition (R5, R7, R12, R13).
 
 All from the opening, while commands reach the broker, a worker hears the answers and no operator acts. Only what comes before the pivot
 is bounded: the pivot, what follows it, and undos are asked without limit.
@@ -12,8 +12,21 @@ from functools import reduce
 from math import inf
 from typing import Any
 
+from orchestrator.saga.bounds_states import StateTimes
+from orchestrator.saga.longest import Longest, answered_ms, stay_ms, undo_ms
+from orchestrator.saga.order import Outcome
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.saga.rules import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndBound:
+    """The longest times until one end is taken, in ms; None where there is no bound."""
+
+    end: str
+    outcome: Outcome
+    longest_ms: int | None
+    #: The same, when the pivot, each step after it and each undo answer their first sending.
+    at_once_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,67 +37,94 @@ class Bounds:
     decided_ms: int
     completed_ms: int | None
     #: Until the order is completed, when the pivot and each step after it answer their first sending within its deadline.
-    completed_at_once_ms: int
+    completed_at_once_ms: int | None
     #: Until the last undo is first sent, when each undo before it is confirmed within the deadline of its first sending. Undoing that
-    #: the pivot's refusal begins is not counted: it can come at any time.
+    #: the pivot's refusal begins is not counted: it can come at any time. Each event from outside is taken to come once.
     last_undo_sent_ms: int | None
     #: The same, until the last undo is confirmed too.
     compensated_at_once_ms: int | None
+    #: By end, but `abandoned`, which only an admin takes.
+    ends: tuple[EndBound, ...]
 
 
 def bounds(rulebook: Rulebook) -> Bounds:
     """The worst cases of a definition."""
-    final = {stage.index for stage in rulebook.stages if stage.pivot or rulebook.is_stage_past_pivot(stage)}
-    before_ms = {stage.index: 0 if stage.index in final else _stay_ms(stage) for stage in rulebook.stages}
-    whole_ms = {stage.index: _answered_ms(stage) if stage.index in final else _stay_ms(stage) for stage in rulebook.stages}
-    undone_ms = {stage.index: back_ms for stage in rulebook.stages if stage.index not in final and (back_ms := _undo_ms(stage)) is not None}
-    through = _ways(rulebook)
-    decided_ms = _whole(through.longest(before_ms, {}), rulebook)
-    back = through.longest(before_ms, undone_ms)
-    back_ms = None if back.sent == -inf else _capped(back.sent, rulebook)
-    return Bounds(
-        decided_ms=decided_ms,
-        completed_ms=None if rulebook.pivots else decided_ms,
-        completed_at_once_ms=_whole(through.longest(whole_ms, {}), rulebook),
-        last_undo_sent_ms=back_ms,
-        compensated_at_once_ms=None if back_ms is None else _whole(back, rulebook),
-    )
+    return _of_line(rulebook) if rulebook.is_line else _of_states(rulebook)
 
 
 def needed_ms(rulebook: Rulebook) -> int | None:
     """The longest time until the pivot is asked, or an end is reached before it; None where nothing but patience bounds it (R7)."""
-    before_ms = {stage.index: 0 if stage.pivot or rulebook.is_stage_past_pivot(stage) else _stay_ms(stage) for stage in rulebook.stages}
-    whole = _ways(rulebook).longest(before_ms, {}).whole
-    return None if whole == inf else int(whole)
+    if rulebook.is_line:
+        return int(Line(rulebook.document["way"]).longest(_before_ms(rulebook), {}).whole)
+    return StateTimes(rulebook).needed_ms()
 
 
-def _ways(rulebook: Rulebook) -> Line | _States:
-    return Line(rulebook.document["way"]) if rulebook.is_line else _States(rulebook)
+def _of_line(rulebook: Rulebook) -> Bounds:
+    line, before_ms = Line(rulebook.document["way"]), _before_ms(rulebook)
+    final = _final(rulebook)
+    whole_ms = {stage.index: answered_ms(stage) if stage.index in final else stay_ms(stage) for stage in rulebook.stages}
+    # What others bring about is undone though the order never came to it (R11).
+    undone_ms = {stage.index: back_ms for stage in rulebook.stages if (back_ms := undo_ms(stage, watched=stage.index in final)) is not None}
+    decided_ms = int(line.longest(before_ms, {}).whole)
+    completed_ms = None if rulebook.pivots else decided_ms
+    at_once_ms = int(line.longest(whole_ms, {}).whole)
+    back = line.longest(before_ms, undone_ms)
+    has_undo = back.sent != -inf
+    return Bounds(
+        decided_ms=decided_ms,
+        completed_ms=completed_ms,
+        completed_at_once_ms=at_once_ms,
+        last_undo_sent_ms=int(back.sent) if has_undo else None,
+        compensated_at_once_ms=int(back.whole) if has_undo else None,
+        ends=(
+            EndBound(end="completed", outcome="completed", longest_ms=completed_ms, at_once_ms=at_once_ms),
+            _compensated(None if has_undo else decided_ms, int(back.whole)),
+        ),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Longest:
-    """The longest of all ways through a part of a definition, in ms; -inf where there is none of the kind."""
+def _of_states(rulebook: Rulebook) -> Bounds:
+    times = StateTimes(rulebook)
+    sent_ms, undone_ms = times.undone_ms()
+    ends = []
+    for end, ending in rulebook.endings.items():
+        longest_ms, at_once_ms = map(_maybe, times.end_ms(rulebook.by_stage[end]))
+        ends.append(EndBound(end=end, outcome=ending.outcome, longest_ms=longest_ms, at_once_ms=at_once_ms))
+    decided_ms = times.decided_ms()
+    has_undo = undone_ms is not None
+    back_ms = decided_ms if undone_ms is None else undone_ms
+    completed = [bound for bound in ends if bound.outcome == "completed"]
+    return Bounds(
+        decided_ms=decided_ms,
+        completed_ms=_last([bound.longest_ms for bound in completed]),
+        completed_at_once_ms=_last([bound.at_once_ms for bound in completed]),
+        last_undo_sent_ms=sent_ms,
+        compensated_at_once_ms=undone_ms,
+        ends=(*ends, _compensated(None if has_undo else decided_ms, back_ms)),
+    )
 
-    #: Of those that ask nothing with an undo.
-    bare: float = 0
-    #: Of those that ask something with an undo: without the undo of the first asked, which is sent last.
-    sent: float = -inf
-    #: Of all, with every undo.
-    whole: float = 0
 
-    def then(self, other: _Longest) -> _Longest:
-        """One after the other."""
-        sent = max(self.sent + other.whole, self.bare + other.sent)
-        return _Longest(self.bare + other.bare, sent, self.whole + other.whole)
+def _compensated(longest_ms: int | None, at_once_ms: int) -> EndBound:
+    return EndBound(end="compensated", outcome="compensated", longest_ms=longest_ms, at_once_ms=at_once_ms)
 
-    def beside(self, other: _Longest) -> _Longest:
-        """One or the other."""
-        return _Longest(max(self.bare, other.bare), max(self.sent, other.sent), max(self.whole, other.whole))
 
-    def turns(self, number: int) -> _Longest:
-        """Time and again."""
-        return _Longest(self.bare * number, self.sent + self.whole * (number - 1), self.whole * number)
+def _final(rulebook: Rulebook) -> frozenset[int]:
+    return frozenset(stage.index for stage in rulebook.stages if stage.pivot or rulebook.is_stage_past_pivot(stage))
+
+
+def _before_ms(rulebook: Rulebook) -> dict[int, float]:
+    final = _final(rulebook)
+    return {stage.index: 0 if stage.index in final else stay_ms(stage) for stage in rulebook.stages}
+
+
+def _maybe(ms: float) -> int | None:
+    return None if ms in {inf, -inf} else int(ms)
+
+
+def _last(times_ms: Sequence[int | None]) -> int | None:
+    """The longest of several; None where one has no bound."""
+    known = [ms for ms in times_ms if ms is not None]
+    return max(known) if known and len(known) == len(times_ms) else None
 
 
 class Line:
@@ -93,66 +133,18 @@ class Line:
     def __init__(self, way: Sequence[Mapping[str, Any]]) -> None:
         self._way = way
 
-    def longest(self, stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> _Longest:
+    def longest(self, stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> Longest:
         """The longest way, by the longest stay in each stage and the time of its undo."""
         return self._through(self._way, stay_ms, undo_ms)
 
-    def _through(self, way: Sequence[Mapping[str, Any]], stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> _Longest:
-        return reduce(_Longest.then, (self._item(item, stay_ms, undo_ms) for item in way), _Longest())
+    def _through(self, way: Sequence[Mapping[str, Any]], stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> Longest:
+        return reduce(Longest.then, (self._item(item, stay_ms, undo_ms) for item in way), Longest())
 
-    def _item(self, item: Mapping[str, Any], stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> _Longest:
+    def _item(self, item: Mapping[str, Any], stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> Longest:
         if "choose" in item:
             ways = [*(case["way"] for case in item["cases"]), item["otherwise"]]
-            return reduce(_Longest.beside, (self._through(way, stay_ms, undo_ms) for way in ways))
+            return reduce(Longest.beside, (self._through(way, stay_ms, undo_ms) for way in ways))
         if "repeat" in item:
             return self._through(item["way"], stay_ms, undo_ms).turns(item["at_most"])
-        return _alone(item["stage"], stay_ms, undo_ms)
-
-
-class _States:
-    """A graph of states. One that can come again has no longest way but patience."""
-
-    def __init__(self, rulebook: Rulebook) -> None:
-        self._rulebook = rulebook
-
-    def longest(self, stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> _Longest:
-        """The longest way, by the longest stay in each state and the time of its undo."""
-        return self._from(self._rulebook.stages[0], stay_ms, undo_ms, {})
-
-    def _from(self, stage: Stage, stay_ms: Mapping[int, float], undo_ms: Mapping[int, int], known: dict[int, _Longest | None]) -> _Longest:
-        if stage.index not in known:
-            known[stage.index] = None
-            ways = [self._from(after, stay_ms, undo_ms, known) for after in self._rulebook.following(stage)]
-            here = _Longest() if stage.ending else _alone(stage.index, stay_ms, undo_ms)
-            known[stage.index] = here.then(reduce(_Longest.beside, ways)) if ways else here
-        return known[stage.index] or _Longest(inf, inf, inf)
-
-
-def _alone(index: int, stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> _Longest:
-    there = stay_ms[index]
-    back = undo_ms.get(index)
-    return _Longest(there, -inf, there) if back is None else _Longest(-inf, there, there + back)
-
-
-def _stay_ms(stage: Stage) -> float:
-    """The longest stay; without end where only patience ends it."""
-    longest_ms = stage.longest_ms
-    return inf if longest_ms is None and stage.ending is None else longest_ms or 0
-
-
-def _answered_ms(stage: Stage) -> float:
-    """The longest stay when each step answers its first sending."""
-    return max((step.deadline_ms for step in stage.steps), default=0) if stage.steps else _stay_ms(stage)
-
-
-def _undo_ms(stage: Stage) -> int | None:
-    return max((step.undo.deadline_ms for step in (*stage.steps, *stage.facts) if step.undo is not None), default=None)
-
-
-def _capped(ms: float, rulebook: Rulebook) -> int:
-    """In the state form patience may end an order before its ways are at their end; of a line it is longer (R7)."""
-    return int(ms) if rulebook.is_line else int(min(ms, rulebook.patience_ms))
-
-
-def _whole(longest: _Longest, rulebook: Rulebook) -> int:
-    return _capped(longest.whole, rulebook)
+        there, back = stay_ms[item["stage"]], undo_ms.get(item["stage"])
+        return Longest(there, -inf, there) if back is None else Longest(-inf, there, there + back)

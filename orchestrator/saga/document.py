@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.contract.ids import NAME_PATTERN
-from orchestrator.saga.language import Duration, Item, Labels, Model, Name, Names, text_schema
+from orchestrator.saga.language import Duration, FieldName, Item, Labels, Model, Name, Names, either, text_schema
 from orchestrator.saga.state_language import State
 
 #: Tags of the kinds of items, states, events and fields. Not words of the language, so they are left out of the paths of findings.
@@ -24,6 +24,8 @@ KINDS: Final = frozenset(
         "(end)",
         "(state)",
         "(event)",
+        "(word)",
+        "(names)",
     }
 )
 
@@ -50,12 +52,12 @@ class Document(Model):
     How each is asked, waited for, asked again and undone.
     """
 
+    model_config = either("steps", "array", "states", "object", begins_in={"type": "null"})
+
     definition: Name = Field(description="Its name.")
     version: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(description="Raised with every change.")
     opens_on: Name = Field(description="The event that opens an order.")
-    key: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
-        description="The field of that event's data which is the order's id; it must equal the event's `subject`."
-    )
+    key: FieldName = Field(description="The field of that event's data which is the order's id; it must equal the event's `subject`.")
     patience: Duration = Field(description="For everything until the pivot is asked; then the order is undone.")
     abort_on: Names = Field(default=[], description="Events that call the order off; once the pivot was asked they come too late.")
     labels: Labels = Field(default=[], description="Fields of the order's data by which orders can be found.")

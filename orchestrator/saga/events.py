@@ -45,7 +45,7 @@ def _awaited(line: Verdicts, rule: EventRule, stage: Stage) -> Decision:
         return line.refused("guard: " + " and ".join(f"{case.when.text} does not hold" for case in cases if case.when is not None))
     draft.replies[rule.type] = envelope.data
     if rule.undone_as is not None:
-        _note(draft, envelope, rule)
+        _note(draft, envelope, rule, counts=True)
     amend(draft, case.set)
     if rule.type in stage.all_of:
         draft.joined = {**draft.joined, rule.type: draft.seq}
@@ -61,7 +61,7 @@ def _at_last(line: Verdicts, rule: EventRule) -> Decision:
     if rule.undone_as is None:
         return line.late("passed: the order turned back before its state was reached")
     line.draft.replies[rule.type] = line.message.envelope.data
-    _note(line.draft, line.message.envelope, rule)
+    _note(line.draft, line.message.envelope, rule, counts=True)
     return line.moved("parked: the order turns back, so it counts as done")
 
 
@@ -76,8 +76,11 @@ def _is_younger(draft: Draft, envelope: Envelope, name: str, field: str) -> bool
     return isinstance(mark, str) == isinstance(last, str) and bool(mark > last)
 
 
-def _note(draft: Draft, envelope: Envelope, rule: EventRule) -> Ask:
-    """What happened is an ask that is done: it has its place in the ledger, and is undone in its turn."""
+def _note(draft: Draft, envelope: Envelope, rule: EventRule, *, counts: bool) -> Ask:
+    """What happened is an ask that is done: it has its place in the ledger, and is undone in its turn.
+
+    `counts`: the order goes on by it. The ask names its entry then, as one that was sent names that of its body.
+    """
     assert rule.undone_as is not None
     rounds = [ask.round for ask in draft.asks.values() if ask.step == rule.type and ask.epoch == draft.epoch]
     ask = Ask(
@@ -89,6 +92,7 @@ def _note(draft: Draft, envelope: Envelope, rule: EventRule) -> Ask:
         rank=next_rank(draft),
         command_id=event_command_id(draft.order_id, envelope.source, envelope.id),
         forward="done",
+        body_seq=draft.seq if counts else 0,
         since=draft.now,
     )
     draft.asks[ask.key] = ask
@@ -98,4 +102,4 @@ def _note(draft: Draft, envelope: Envelope, rule: EventRule) -> Ask:
 def _put_back(draft: Draft, envelope: Envelope, rule: EventRule) -> None:
     """What is not taken is given back at once: the event is a fact, whatever the order makes of it (R14)."""
     if rule.undone_as is not None:
-        undo_at_once(draft, _note(draft, envelope, rule))
+        undo_at_once(draft, _note(draft, envelope, rule, counts=False))

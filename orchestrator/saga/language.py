@@ -20,6 +20,7 @@ DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}")
 
 
@@ -40,6 +41,12 @@ def parse_duration(text: object) -> int:
 def _require_name(text: str) -> str:
     if not is_name(text):
         raise ValueError("a name begins with a letter and has up to 64 letters, digits, _ or -")
+    return text
+
+
+def _require_field_name(text: str) -> str:
+    if _FIELD_NAME.fullmatch(text) is None:
+        raise ValueError("a field has 1 to 64 letters, digits, _ or -")
     return text
 
 
@@ -71,7 +78,7 @@ def text_schema(pattern: str) -> dict[str, Any]:
 #: In the schema it has a digit other than 0; that a sum is at most ten years, no schema can say.
 Duration = Annotated[int, BeforeValidator(parse_duration), WithJsonSchema(text_schema(f"(?=.*[1-9])({_DURATION_PART.pattern})+"))]
 Name = Annotated[str, Field(strict=True), AfterValidator(_require_name), WithJsonSchema(text_schema(NAME_PATTERN))]
-FieldName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+FieldName = Annotated[str, Field(strict=True), AfterValidator(_require_field_name), WithJsonSchema(text_schema(_FIELD_NAME.pattern))]
 FieldPath = Annotated[str, Field(strict=True), AfterValidator(_require_field), WithJsonSchema(text_schema(_FIELD.pattern))]
 #: Whether it is an expression, no schema can say.
 ExpressionText = Annotated[
@@ -94,6 +101,18 @@ Names = Annotated[
 Labels = Annotated[
     list[FieldName], Field(max_length=LABELS_MAX, json_schema_extra={"uniqueItems": True}), AfterValidator(_require_different)
 ]
+
+
+def either(one: str, one_is: str, other: str, other_is: str, **beside: Any) -> ConfigDict:
+    """What the JSON Schema says of a model that has one of two words, each with its type of JSON. `beside`: what holds of others then."""
+    return ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": one_is}, other: {"type": "null"}, **beside}},
+                {"required": [other], "properties": {one: {"type": "null"}, other: {"type": other_is}}},
+            ]
+        }
+    )
 
 
 class Model(BaseModel):
@@ -168,7 +187,7 @@ class Asking(Model):
         default=None, description="For all of its attempts; then it is given up as silent. Default: as long as its attempts take."
     )
     undo: Undo | None = Field(default=None, description="How it is undone. Every step before the pivot has one, or is `harmless`.")
-    pivot: StrictBool = Field(default=False, description="The point of no return; at most one.")
+    pivot: StrictBool = Field(default=False, description="The point of no return; at most one on each way.")
     harmless: StrictBool = Field(default=False, description="It may be left standing, so it needs no undo.")
 
 
@@ -220,8 +239,8 @@ class Case(Model):
 class Choose(Model):
     """One of several ways, by the order's data and what steps answered.
 
-    It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. A choice holds no pivot, and a
-    step after it may use the reply only of steps that are on every way.
+    It takes the first of its cases that holds, else the steps of `otherwise`; all ways meet again after it. A pivot
+    stands on each of its ways or on none; a step after it may use the reply only of steps that are on every way.
     """
 
     choose: Name = Field(description="The choice's name.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, first_command_id
-from orchestrator.saga.asking import find_ask, next_rank, note_first, stop_waiting
+from orchestrator.saga.asking import find_ask, first_ask, next_rank, note_first, stop_waiting
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft, blank_order
 from orchestrator.saga.events import decide_event
@@ -15,7 +15,7 @@ from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.rules import StepRule
-from orchestrator.saga.undoing import enter_undo, finish_undo, leave_standing, send_undo
+from orchestrator.saga.undoing import enter_undo, finish_undo, leave_standing, note_unreached, send_undo
 from orchestrator.saga.verdicts import Verdicts
 
 #: A refused step after the pivot waits for a human: how often it says so, in ms.
@@ -53,7 +53,9 @@ def _apply(line: Verdicts) -> Decision:
         return decide_event(line, rulebook.events[envelope.type])
     commandid = envelope.commandid
     if commandid is None and envelope.type in rulebook.watched_answers:
-        commandid = first_command_id(order.order_id, rulebook.watched_answers[envelope.type].name)
+        watched = rulebook.watched_answers[envelope.type]
+        known = first_ask(line.draft, watched)
+        commandid = known.command_id if known is not None else first_command_id(order.order_id, watched.name)
     if commandid is None:
         if envelope.type in rulebook.answers:
             return line.quarantine("no_commandid", "an answer must echo the commandid of its command")
@@ -115,10 +117,14 @@ def _answer_of_others(line: Verdicts, envelope: Envelope, commandid: str) -> Dec
         return line.quarantine("wrong_source", f"{step.name} is done by {step.participant}")
     if envelope.type != step.done_on and envelope.type not in step.refused_on:
         return line.unexpected(f"not an answer of {step.name}")
-    if not line.message.at_last:
+    stage = draft.rulebook.by_state.get(draft.state)
+    is_to_come = stage is not None and step.index > stage.index
+    if is_to_come and not line.message.at_last:
         return line.early()
-    # The order turns back before it comes to this step; what was done nevertheless is undone with the rest (R11).
-    ask = note_first(draft, step, next_rank(draft), forward="unknown")
+    # The order does not come to this step any more; what was done nevertheless is undone with the rest, if anything is (R11).
+    if line.message.at_last:
+        note_unreached(draft)
+    ask = first_ask(draft, step) or note_first(draft, step, next_rank(draft), forward="unknown")
     return _success(line, step, ask) if envelope.type == step.done_on else _refusal(line, step, ask)
 
 
@@ -175,6 +181,8 @@ def _refusal(line: Verdicts, step: StepRule, ask: Ask) -> Decision:
         if stage.on_refused is None:
             enter_undo(draft, "refused")
         else:
+            if step.pivot:
+                draft.arm("patience", draft.rulebook.patience_ms)
             go_to(draft, stage.on_refused, "refused")
     return line.moved()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orchestrator.saga.asking import first_ask
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.order import Ask
 from orchestrator.saga.rulebook import Rulebook, undoing
@@ -28,6 +29,7 @@ def migrate(draft: Draft, target: Rulebook, names: Mapping[str, str]) -> None:
         raise CannotMigrate(f"The order is of version {source.version} already.")
     _refuse_unknown(source, target, names)
     _refuse_reuse(draft, target, names)
+    _refuse_unheard(draft, target, names)
     asks = [_renamed(ask, source, target, names) for ask in draft.asks.values()]
     state = _state(draft, target, asks)
     pivot_passed = _is_pivot_passed(draft, target, asks)
@@ -57,6 +59,28 @@ def _refuse_reuse(draft: Draft, target: Rulebook, names: Mapping[str, str]) -> N
             )
 
 
+def _refuse_unheard(draft: Draft, target: Rulebook, names: Mapping[str, str]) -> None:
+    """What others bring about comes whatever we do: the other version must listen for it, under the name that they know."""
+    for step in draft.rulebook.watched:
+        new, first = target.by_name.get(names.get(step.name, step.name)), first_ask(draft, step)
+        if first is not None and first.forward in {"done", "refused"}:
+            continue
+        if new is None or not new.watched or (first is None and _listens(step) != _listens(new)):
+            raise CannotMigrate(f"Others bring {step.name} about, and version {target.version} does not watch it under that name.")
+    if draft.direction != "forward":
+        asked = {names.get(ask.step, ask.step) for ask in draft.asks.values()}
+        if more := [step.name for step in target.watched if step.name not in asked]:
+            raise CannotMigrate(f"Version {target.version} watches {', '.join(more)}, and the order is being undone without.")
+    for message in draft.parked.values():
+        old, other = draft.rulebook.events.get(message["type"]), target.events.get(message["type"])
+        if old is not None and (other is None or (old.undone_as is not None and other.undone_as is None)):
+            raise CannotMigrate(f"The order keeps {old.type} for later, and version {target.version} does not take it, or cannot undo it.")
+
+
+def _listens(step: StepRule) -> tuple[str, str, str, frozenset[str]]:
+    return step.name, step.participant, step.done_on, step.refused_on
+
+
 def _renamed(ask: Ask, source: Rulebook, target: Rulebook, names: Mapping[str, str]) -> Ask:
     """The ask under its name in the other version, which must understand what may still come of it."""
     old, new = source.by_name[ask.step], target.by_name.get(names.get(ask.step, ask.step))
@@ -84,6 +108,9 @@ def _refuse_misunderstanding(ask: Ask, old: StepRule, new: StepRule) -> None:
 def _state(draft: Draft, target: Rulebook, asks: list[Ask]) -> str:
     """Where the order stands in the other version: in the stage of what it waits for."""
     if draft.direction == "undoing":
+        ending = target.endings.get(draft.goal or "")
+        if draft.goal is not None and (ending is None or ending.outcome != "failed"):
+            raise CannotMigrate(f"The order is being undone to end in {draft.goal}, and version {target.version} has no such end.")
         rank = max((ask.rank for ask in asks if ask.undo_is_open), default=None)
         stage = next(_stage(target, ask) for ask in asks if ask.rank == rank)
         return undoing(stage.name)
@@ -96,10 +123,16 @@ def _state(draft: Draft, target: Rulebook, asks: list[Ask]) -> str:
             f"The order waits for {', '.join(ask.step for ask in awaited)}, which version {target.version} asks one after the other."
         )
     [stage] = stages.values()
-    asked = {ask.step for ask in asks if ask.epoch == draft.epoch}
+    asked = {ask.step for ask in asks if _counts(ask, draft)}
     if missing := [step.name for step in stage.steps if step.name not in asked]:
         raise CannotMigrate(f"Version {target.version} asks {', '.join(missing)} beside it, and they were not asked.")
+    _refuse_other_clocks(draft, target, stage)
     return stage.state
+
+
+def _counts(ask: Ask, draft: Draft) -> bool:
+    """Whether the ask is part of the way that the order is on: a watched step's first has epoch 0 whenever the order came to it (R6)."""
+    return ask.epoch == draft.epoch or (ask.undo == "none" and (ask.is_awaited or ask.possibly_done))
 
 
 def _waiting_state(draft: Draft, target: Rulebook) -> str:
@@ -107,15 +140,28 @@ def _waiting_state(draft: Draft, target: Rulebook) -> str:
     old, new = draft.rulebook.by_state[draft.state], target.by_state.get(draft.state)
     if new is None or not old.awaits <= new.awaits:
         raise CannotMigrate(f"The order waits in {draft.state}, and version {target.version} does not wait there for the same events.")
-    if (old.deadline is None, len(old.notices)) != (new.deadline is None, len(new.notices)):
-        raise CannotMigrate(f"The deadline or the reminders of {draft.state} are running, and version {target.version} has others there.")
+    if not draft.joined.keys() <= new.all_of or (new.all_of and new.all_of <= draft.joined.keys()):
+        raise CannotMigrate(
+            f"Some of what {draft.state} waits for has come, and version {target.version} does not wait for all of the rest."
+        )
+    _refuse_other_clocks(draft, target, new)
     return new.state
+
+
+def _refuse_other_clocks(draft: Draft, target: Rulebook, new: Stage) -> None:
+    """The deadline and the reminders of a state run on, under its name and their places."""
+    old = draft.rulebook.by_state[draft.state]
+    if not (old.deadline or old.notices or new.deadline or new.notices):
+        return
+    clocks = [(stage.name, stage.deadline is None, [notice.every_ms is None for notice in stage.notices]) for stage in (old, new)]
+    if clocks[0] != clocks[1]:
+        raise CannotMigrate(f"The deadline or the reminders of {draft.state} are running, and version {target.version} has others there.")
 
 
 def _is_pivot_passed(draft: Draft, target: Rulebook, asks: list[Ask]) -> bool:
     """Whether there is no way back in the other version. A way back that was closed is not opened again."""
     # On the way back a watched step may stand in the ledger that the order never came to.
-    reached = [ask for ask in asks if ask.command_id and ask.epoch == draft.epoch and (ask.attempts or draft.direction == "forward")]
+    reached = [ask for ask in asks if ask.command_id and _counts(ask, draft) and (ask.attempts or draft.direction == "forward")]
     pivots = [ask for ask in reached if _stage(target, ask).pivot]
     passed = any(target.is_stage_past_pivot(_stage(target, ask)) for ask in reached)
     passed = passed or not all(ask.forward == "refused" for ask in pivots)

@@ -83,7 +83,8 @@ class Ask:
     attempts: int = 0
     #: `attempts` when the limits were last counted anew.
     attempts_base: int = 0
-    #: Journal entry that holds the command's body; it is sent unchanged by every attempt (R6).
+    #: Journal entry that holds the command's body; it is sent unchanged by every attempt (R6). Of an event from outside that was applied:
+    #: the entry that did.
     body_seq: int = 0
     undo_attempts: int = 0
     undo_attempts_base: int = 0

@@ -134,12 +134,17 @@ class Rulebook:
             todo += fresh
         return frozenset(seen)
 
-    def comes_again(self, index: int, target: int) -> bool:
-        """Whether a stage is the target, or follows it: an order that is forced to the target comes to it from there.
+    def comes_again(self, step: StepRule, target: int) -> bool:
+        """Whether an order that is forced to a stage asks a step, or awaits an event from outside, there or later.
 
-        Both by index; the number of stages stands for the end.
+        The stage by index; the number of stages stands for the end.
         """
-        return index >= target if self.is_line or target >= len(self.stages) else index == target or index in self._ahead[target]
+        if self.is_line or target >= len(self.stages):
+            return step.index >= target
+        coming = {target, *self._ahead[target]}
+        if step.name in self.events:
+            return any(step.name in self.stages[index].awaits for index in coming)
+        return step.index in coming
 
     def is_to_come(self, state: str, event: str) -> bool:
         """Whether an order in this state can still come to one that awaits this event from outside."""

@@ -124,18 +124,50 @@ class _Lines:
             self.note(value, name)
 
 
+#: By the kind of an error: what is said of it, and the fix. `last` is the key, the others are the error's own.
+_SHAPES: Final = {
+    "missing": ("`{last}` is missing", "Add `{last}:`."),
+    "extra_forbidden": ("`{last}` is not a field here", "Remove `{last}`, or correct its spelling."),
+    "model_type": ("a map is needed here", "Write `{{key: value}}`, or each key on a line of its own."),
+    "dict_type": ("a map is needed here", "Write `{{key: value}}`, or each key on a line of its own."),
+    "list_type": ("a list is needed here", "Write `[one, another]`, or each item on a line of its own after `- `."),
+    "string_type": ("a text is needed here", "Write a word, or put it into quotes."),
+    "literal_error": ("this is not {expected}", "Write {expected}."),
+    "too_short": ("{actual_length} stand here, and at least {min_length} are needed", "Add what is missing."),
+    "too_long": ("{actual_length} stand here, and at most {max_length} are taken", "Remove some."),
+}
+#: By what a whole part is found to be, where its fix lies, and which it is.
+_WHOLES: Final = {
+    "a definition has either `steps` or `states`": ("", "Write one of the two: `steps:` for a line, `states:` for a graph."),
+    "a deadline has either `after` or `at`": ("", "Write one of the two: `after: 3d`, or `at:` with an expression that says a time."),
+    "`begins_in` names one of `states`, and there are none": ("begins_in", "Remove `begins_in`: the first of `steps` is asked first."),
+}
+#: What a kind of state is told by, for a word that it does not know.
+_STATES: Final = {
+    "(waiting)": "This state waits for events: `on`, `all_of` or `any_of`. One that asks has `done_on:`, an end has `outcome:`.",
+    "(asking)": "This state asks, for it has `done_on`: its silence has `deadline` and `retry`, events from outside stand in `on`.",
+    "(end)": "This state is an end, for it has `outcome`: besides it takes `undo` alone.",
+}
+
+
 def explain(item: Any, file: str, lines: Mapping[str, int]) -> Finding:
     """One of pydantic's errors as a finding."""
-    words = [part for part in item["loc"] if part not in KINDS]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).removeprefix(".")
+    words = [part for part in item["loc"] if part not in KINDS and part != "[key]"]
     last = str(words[-1]) if words else ""
-    fixes = {
-        "missing": f"Add `{last}:`.",
-        "extra_forbidden": f"Remove `{last}`, or correct its spelling.",
-    }
-    messages = {"missing": f"`{last}` is missing", "extra_forbidden": f"`{last}` is not a field here"}
-    message = messages.get(item["type"], item["msg"].removeprefix("Value error, "))
-    fix = fixes.get(item["type"], "Give a value of that kind.")
+    text = item["msg"].removeprefix("Value error, ")
+    said, fix = _SHAPES.get(item["type"], (None, "Give a value of that kind."))
+    message = said.format(last=last, **item.get("ctx", {})) if said is not None else text
+    fix = fix.format(last=last, **item.get("ctx", {}))
+    if item["loc"][-1:] == ("[key]",):
+        fix = "Give this key another name."
+    elif text in _WHOLES:
+        inside, fix = _WHOLES[text]
+        words += [inside] if inside else []
+    elif item["type"] == "model_type" and last == "deadline":
+        fix = "Write `{after: 3d, then: STATE}`: how long it lasts at most, and the state that follows."
+    elif item["type"] == "extra_forbidden" and len(item["loc"]) > 1 and item["loc"][-2] in _STATES:
+        fix = f"{fix} {_STATES[item['loc'][-2]]}"
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).removeprefix(".")
     return Finding(file=file, line=line_of(lines, path), path=path, message=message + ".", fix=fix)
 
 

@@ -56,7 +56,8 @@ def waiting_on(rulebook: Rulebook, order: Order) -> list[dict[str, Any]]:
     """Everyone the order waits for, the one that holds it up first: `participant, step, for, since, attempts, deadline_at`.
 
     `for` is the event awaited, `attempts` the sendings so far; `deadline_at` None while the order is held. A refused step after the pivot
-    waits for `operator`. A state that waits for events stands for the step, and `outside` for who publishes them.
+    waits for `operator`. A state that waits for events stands for the step: its `for` are those that lead out of it, and `outside`
+    publishes them.
     """
     return [_of_ask(rulebook, order, wait, wait.ask) if wait.ask else _of_state(rulebook, order) for wait in waits(order)]
 
@@ -86,12 +87,12 @@ def _of_ask(rulebook: Rulebook, order: Order, wait: Wait, ask: Ask) -> dict[str,
 
 def _of_state(rulebook: Rulebook, order: Order) -> dict[str, Any]:
     stage = rulebook.by_state[order.state]
-    missing = sorted(name for name in stage.awaits if name not in order.joined)
-    last = listed(missing, "and" if stage.all_of else "or")
+    leading = {name for name, cases in stage.events.items() if any(case.then is not None for case in cases)}
+    missing = sorted(stage.all_of - order.joined.keys()) if stage.all_of else sorted(leading)
     return {
         "participant": OUTSIDE,
         "step": stage.name,
-        "for": last,
+        "for": listed(missing, "and" if stage.all_of else "or") or "its deadline",
         "since": order.state_entered_at,
         "attempts": 0,
         "deadline_at": _due_at(order, (f"state:{stage.name}", "patience")),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from orchestrator.saga.language import Asking, Computed, Duration, ExpressionText, FieldName, Model, Name, Names, Undo, With
+from orchestrator.saga.language import Asking, Computed, Duration, ExpressionText, FieldName, Model, Name, Names, Undo, With, either
 
 
 class Notice(Model):
@@ -20,6 +20,8 @@ class Notice(Model):
 
 class StateDeadline(Model):
     """How long an order stays in a state at most: `after` a time, or until the time `at` which an expression says."""
+
+    model_config = either("after", "string", "at", "string")
 
     after: Duration | None = Field(default=None, description="So long after the entry.")
     at: ExpressionText | None = Field(
@@ -121,11 +123,17 @@ class WaitingState(Model):
     )
 
 
+_Undone = Annotated[
+    Annotated[Literal["all", "none"], Tag("(word)")] | Annotated[list[Name], Field(min_length=1, max_length=200), Tag("(names)")],
+    Discriminator(lambda value: "(word)" if isinstance(value, str) else "(names)"),
+]
+
+
 class EndState(Model):
     """An end. Beside these every definition has `compensated`, when everything was undone, and `abandoned`."""
 
     outcome: Literal["completed", "failed"] = Field(description="How the order ends.")
-    undo: Literal["all", "none"] | Annotated[list[Name], Field(min_length=1, max_length=200)] | None = Field(
+    undo: _Undone | None = Field(
         default=None,
         description="For `failed`: what is undone before it is taken: all, nothing, or these steps and events. What is not undone is "
         "listed in the history as left standing. Default: `all`.",

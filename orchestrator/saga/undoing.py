@@ -23,12 +23,17 @@ def enter_undo(draft: Draft, cause: Cause, *, goal: str | None = None) -> None:
     for ask in list(draft.asks.values()):
         if ask.is_open:
             give_up(draft, ask)
+    note_unreached(draft)
+    undo_next(draft)
+
+
+def note_unreached(draft: Draft) -> None:
+    """Put the watched steps that the order never came to into the ledger: others may bring them about for all that (R11)."""
     for stage in draft.rulebook.stages:
         rank = next_rank(draft)
         for step in stage.steps:
             if step.watched and first_ask(draft, step) is None:
                 note_first(draft, step, rank, forward="unknown")
-    undo_next(draft)
 
 
 def leave_undone(draft: Draft, ending: Ending) -> None:

@@ -35,7 +35,7 @@ class Expected(TypedDict, total=False):
     announcements: Sequence[str]
     #: Exactly these are armed, in any order; as a map: with that time left (None: its clock is stopped). Named as for `Harness.silence`.
     deadlines: Sequence[str] | Mapping[str, str | timedelta | None]
-    #: Fields of the order's data, or STEP.FIELD of a step's reply; one that is not there is None.
+    #: Fields of the order's data as it is by then, or STEP.FIELD of a step's reply; one that is not there is None.
     data: Mapping[str, Any]
 
 
@@ -139,7 +139,7 @@ def _names(announcements: Sequence[Announcement]) -> list[str]:
 
 def _field(harness: Harness, path: str) -> Any:
     first, *rest = path.split(".")
-    found: Any = harness.order.replies.get(first) if rest else harness.order.data.get(first)
+    found: Any = harness.order.replies.get(first) if rest else harness.order.facts.get(first)
     for part in rest:
         found = found.get(part) if isinstance(found, Mapping) else None
     return found

@@ -112,7 +112,7 @@ class Event(_Model):
 
     type: Text
     data: Data = {}
-    source: Text = "test"
+    source: Text | None = None
     command_id: Text | None = None
     id: Text | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.app import operate
-from orchestrator.app.sizes import COMMAND_DATA_BYTES_MAX, ENVELOPE_BYTES_MAX
+from orchestrator.app.sizes import COMMAND_DATA_BYTES_MAX, ENVELOPE_BYTES_MAX, too_large
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope, canonical, command_id, encode, undo_id
 from orchestrator.contract.envelope import ATTRIBUTE_CHARS_MAX, BODY_BYTES_MAX
 from orchestrator.errors import InvariantViolated, Unprocessable
 from orchestrator.saga import definition
-from orchestrator.saga.inputs import OperatorAct
+from orchestrator.saga.decide import decide
+from orchestrator.saga.inputs import Message, OperatorAct
+from orchestrator.saga.order import Order
+from orchestrator.saga.rulebook import Rulebook
 from orchestrator.wiring import load_definitions
 from tests.app.house import DATA, Gateway, House, answer, message, placed, said
 
@@ -161,3 +165,81 @@ def test_a_command_beyond_the_limit_is_never_written(house: House, monkeypatch: 
     with pytest.raises(InvariantViolated, match="a message has at most"):
         house.handle(placed("o1", data=DATA | {"lines": "x" * BODY_BYTES_MAX}))
     assert house.queries.order("o1") is None
+
+
+#: What an order takes in after its opening: data that events change, and notices and undos that carry it.
+LISTENING = """
+definition: listening
+version: 1
+opens_on: ListeningOpened
+key: order_id
+patience: 1d
+states:
+  waiting:
+    on:
+      Noted: {set: {note: event.note}}
+      Paid:
+        then: telling
+        undo: {ask: bank, command: PayBack, with: {to: replies.Paid.nowhere, note: order.note}, done_on: PaidBack, deadline: 1m}
+    deadline: {after: 1h, then: off}
+  telling:
+    ask: agent
+    command: Tell
+    with: {nothing: order.nothing, both: order.order_id + order.note}
+    on: {Told: done}
+    deadline: {after: 1h, then: off}
+  done: {outcome: completed}
+  off: {outcome: failed}
+"""
+
+BEFORE_IT = """
+  beginning:
+    on: {Begun: waiting}
+    deadline: {after: 1h, then: off}
+  waiting:
+"""
+
+
+def grown(note: str) -> tuple[Rulebook, Order, Order]:
+    """An order before and after an event changed its data."""
+    rulebook = Rulebook(definition.read(LISTENING, "listening.yaml").expanded)
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    opened = decide(rulebook, None, Message(envelope=event_of("ListeningOpened", {"order_id": "o1"})), now).order
+    noted = decide(rulebook, opened, Message(envelope=event_of("Noted", {"note": note})), now).order
+    assert opened is not None
+    assert noted is not None
+    return rulebook, opened, noted
+
+
+def event_of(name: str, data: dict[str, Any]) -> Envelope:
+    """An event from outside."""
+    return Envelope(id=name, source="shop", type=name, subject="o1", data=data)
+
+
+def test_data_that_an_event_changes_is_sized_against_notices_and_undos_that_cannot_be_computed_whole() -> None:
+    """If it failed, a notice or an undo would outgrow a message when it is sent, and nobody could take in its order any more."""
+    room = COMMAND_DATA_BYTES_MAX - len(canonical.encode({"nothing": None, "both": "o1"}))
+    assert too_large(*grown("x" * room)) is None
+    assert (too_large(*grown("x" * (room + 1))) or "").startswith("Tell would carry")
+    beyond = COMMAND_DATA_BYTES_MAX - len(canonical.encode({"to": None, "note": ""})) + 1
+    assert (too_large(*grown("x" * beyond)) or "").startswith("PayBack would carry")
+
+
+def test_what_no_command_carries_is_not_sized() -> None:
+    """If it failed, an order would be refused for a command that an event from outside does not have."""
+    rulebook, opened, noted = grown("x" * 1000)
+    wide = replace(noted, amended={"note": "x", "other": "x" * COMMAND_DATA_BYTES_MAX})
+    assert too_large(rulebook, opened, wide) is None
+
+
+def test_what_is_parked_is_sized_when_it_is_parked() -> None:
+    """If it failed, an order would keep an event that it could never apply."""
+    text = LISTENING.replace("{nothing: order.nothing, both: order.order_id + order.note}", "[order_id, Paid.receipt]")
+    text = text.replace("  waiting:\n", BEFORE_IT)
+    rulebook = Rulebook(definition.read(text, "listening.yaml").expanded)
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    opened = decide(rulebook, None, Message(envelope=event_of("ListeningOpened", {"order_id": "o1"})), now).order
+    paid = decide(rulebook, opened, Message(envelope=event_of("Paid", {"receipt": "x" * COMMAND_DATA_BYTES_MAX})), now)
+    assert (paid.verdict, paid.order is not None) == ("parked", True)
+    assert paid.order is not None
+    assert (too_large(rulebook, opened, paid.order) or "").startswith("Tell would carry")

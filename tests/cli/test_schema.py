@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -20,19 +19,21 @@ from orchestrator.saga.check import check
 from orchestrator.saga.definition import read
 from orchestrator.saga.document import Document
 from orchestrator.saga.expression import LENGTH_MAX
+from orchestrator.saga.source import parse
 from tests.cli.kit import Escrow
-from tests.fuzz.seeds import EVERY_WORD, SEEDS
+from tests.fuzz.seeds import EVERY_STATE, EVERY_WORD, SEEDS
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "reference" / "definition.schema.json"
 
-BASES = [yaml.safe_load(text) for text in SEEDS]
+BASES = [parse(text, "seed.yaml")[0] for text in SEEDS]
 KEYS = st.sampled_from(
-    sorted({key for found in [make(), *make()["$defs"].values()] for key in found["properties"]} | {"with_", "on", ""})
+    sorted({key for found in [make(), *make()["$defs"].values()] for key in found["properties"]} | {"with_", "set_", "from_", ""})
 ) | st.text(max_size=3)
 TEXTS = st.sampled_from(
     [
         *("a", "A-1_b", "9a", "a.b", "a.b.c", "a..b", ".a", "a" * 64, "a" * 65, "é", "a\n", "", "undo", "go_on"),
+        *("all", "on_silence", "park", "failed", "quarantine"),
         *("30s", "0s", "00m0s", "1h30m", "30s\n", "1m 2s", "11000d", "9" * 12 + "d", "9" * 13 + "ms"),
         *("order.a > 1", "order.", "x" * LENGTH_MAX, "1 == 1 ||" + " " * LENGTH_MAX),
     ]
@@ -112,8 +113,8 @@ def says_a_schema(error: Any) -> bool:
     found, input_ = error["type"], error["input"]
     if found == "int_type":
         return not (isinstance(input_, float) and input_.is_integer())
-    if found == "value_error" and isinstance(input_, str):
-        if error["loc"][-1] in {"when", "until"} or "(computed)" in error["loc"]:
+    if found == "value_error" and isinstance(input_, str) and error["loc"][-1] != "[key]":
+        if error["loc"][-1] in {"when", "until", "done_when", "at"} or {"(computed)", "set"} & {*error["loc"]}:
             return len(input_) > LENGTH_MAX
         return error["msg"] != "Value error, a duration lies between 1ms and ten years" or not re.search("[1-9]", input_)
     return True
@@ -148,7 +149,8 @@ def test_what_is_right_fits() -> None:
 
 def test_every_word_is_mutated() -> None:
     """If it failed, a word that is new in the language would not be compared below."""
-    used = {part for path in places(yaml.safe_load(EVERY_WORD)) for part in path if isinstance(part, str)}
+    seeds = [parse(text, "seed.yaml")[0] for text in (EVERY_WORD, EVERY_STATE)]
+    used = {part for seed in seeds for path in places(seed) for part in path if isinstance(part, str)}
     assert used >= {key for model in [make(), *make()["$defs"].values()] for key in model["properties"]}
 
 

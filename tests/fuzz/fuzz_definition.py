@@ -63,6 +63,7 @@ PIECES = [
     ),
     *(b"0x1f", b"1:30", b"1e400", b".nan", b"-0", b"9" * 30, b"true", b"null", b"~", b"yes", b"2026-11-21", b'"\\ud800"', b"a" * 65),
     *(b"steps:", b"parallel:", b"choose:", b"repeat:", b"undo:", b"with:", b"when:", b"until:", b"1s", b"11000d", b"order.a > 1"),
+    *(b"states:", b"on:", b"all_of:", b"then:", b"outcome: failed", b"policies:", b"set:", b"send: on_silence"),
 ]
 
 

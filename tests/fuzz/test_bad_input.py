@@ -26,7 +26,8 @@ CHANGED = st.builds(lambda seed, text: change(text.encode(), random.Random(seed)
 
 
 def _loops(depth: int) -> str:
-    return "[{repeat: r, at_most: 1000, until: 'true', steps: " * depth + f"[{STEP.format(1)}]" + "}]" * depth
+    heads = "".join(f"[{{repeat: r{number}, at_most: 1000, until: 'true', steps: " for number in range(depth))
+    return heads + f"[{STEP.format(1)}]" + "}]" * depth
 
 
 def _choices(count: int, steps: int) -> str:

@@ -67,7 +67,7 @@ def test_the_corpus_is_small_and_sees_much() -> None:
     journals = [journal for file in FILES for journal in decode_file(file.read_bytes())[1]]
     assert sum(file.stat().st_size for file in FILES) <= BYTES_MAX
     assert {entry.kind for journal in journals for entry in journal} == {"message", "deadline", "sent_late", "act"}
-    assert {entry.verdict for journal in journals for entry in journal} >= {"moved", "duplicate", "late", "refused", "ignored"}
+    assert {entry.verdict for journal in journals for entry in journal} >= {"moved", "duplicate", "late", "refused", "ignored", "parked"}
     acts = {entry.name for journal in journals for entry in journal if entry.kind == "act"}
     assert acts == {"force", "retry", "abort", "hold", "release", "skip", "confirm", "deadline", "abandon"}
 

@@ -29,6 +29,8 @@ steps:
     undo: {command: UndoOne, done_on: OneUndone, deadline: 10s}
 """
 
+HEAD = TEXT.partition("steps:")[0]
+
 ERRORS = [
     ("version: 1\n", "version: one\n", 2, "version"),
     ("version: 1\n", "version: 0\n", 2, "version"),
@@ -63,6 +65,36 @@ def test_an_error_of_shape_names_file_line_path_and_fix(old: str, new: str, line
     assert finding.message
     assert finding.fix
     assert f"small.yaml:{line}: {path}" in str(caught.value)
+
+
+#: A definition of the state form around one state, and what is said of it: path, message, and a word of the fix.
+STATES = HEAD + "states:\n  one: {}\n  two: {{outcome: completed}}\n"
+SHAPES = [
+    (HEAD, "", "either `steps` or `states`", "one of the two"),
+    (HEAD + "steps: []\n", "steps", "0 stand here, and at least 1 are needed", "Add"),
+    (TEXT + "begins_in: one\n", "begins_in", "`begins_in` names one of `states`", "Remove"),
+    (STATES.format("5"), "states.one", "a map is needed here", "key"),
+    (STATES.format("{on: {Come: 5}}"), "states.one.on.Come", "a map is needed here", "key"),
+    (STATES.format("{on: {'to come': two}}"), "states.one.on.to come", "a name begins with a letter", "another name"),
+    (STATES.format("{deadline: 3s}"), "states.one.deadline", "a map is needed here", "{after: 3d, then: STATE}"),
+    (STATES.format("{deadline: {then: two}}"), "states.one.deadline", "either `after` or `at`", "one of the two"),
+    (STATES.format("{ask: a, command: C, refused_on: R}"), "states.one.refused_on", "is not a field here", "has `done_on:`"),
+    (STATES.format("{outcome: failed, then: two}"), "states.one.then", "is not a field here", "takes `undo` alone"),
+    (STATES.format("{outcome: failed, undo: some}"), "states.one.undo", "this is not 'all' or 'none'", "Write 'all' or 'none'"),
+    (STATES.format("{outcome: failed, undo: [1]}"), "states.one.undo[0]", "a text is needed here", "quotes"),
+    (STATES.format("{remind: {every: 1d, ask: a}}"), "states.one.remind[0].command", "`command` is missing", "Add `command:`"),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "message", "fix"), SHAPES, ids=[path or "whole" for _, path, _, _ in SHAPES])
+def test_what_is_meant_to_be_one_of_several_kinds_is_told_in_words_of_the_language(text: str, path: str, message: str, fix: str) -> None:
+    """Else an author reads of classes and unions, or finds no place that is wrong."""
+    with pytest.raises(DefinitionError) as caught:
+        read(text, "small.yaml")
+    [finding] = [finding for finding in caught.value.findings if finding.path == path]
+    assert message in finding.message
+    assert fix in finding.fix
+    assert "Input should" not in str(caught.value)
 
 
 UNREADABLE = [

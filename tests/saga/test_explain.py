@@ -17,9 +17,14 @@ from hypothesis import strategies as st
 from orchestrator.saga.bounds import Bounds, Line, bounds
 from orchestrator.saga.explain import explain
 from orchestrator.saga.rulebook import Rulebook
-from tests.saga.world import DATA, LOAN_RULES, ORDER_RULES, PARCEL_RULES, START, TOUR_RULES, TRIP_RULES, Story, compiled
+from tests.fuzz.seeds import EVERY_STATE, EVERY_WORD
+from tests.saga.world import DATA, DEFINITIONS, LOAN_RULES, ORDER_RULES, PARCEL_RULES, START, TOUR_RULES, TRIP_RULES, Story, compiled
 
-EVERY = {rules.name: rules for rules in (ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES)}
+WATCHED_RULES = compiled((DEFINITIONS / "order_watched.yaml").read_text(encoding="utf-8"))
+HOUSE_RULES = compiled((DEFINITIONS / "house_closing.yaml").read_text(encoding="utf-8"))
+STATE_RULES, WORD_RULES = compiled(EVERY_STATE), compiled(EVERY_WORD)
+LINES = (ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES, WATCHED_RULES, WORD_RULES)
+EVERY = {rules.name: rules for rules in (*LINES, HOUSE_RULES, STATE_RULES)}
 BOTH = pytest.mark.parametrize("rulebook", EVERY.values(), ids=EVERY)
 PAGE = Path(__file__).parents[2] / "docs" / "definitions.md"
 
@@ -40,6 +45,33 @@ steps:
     harmless: true
     retry: {attempts: 6, first: 1s}
 """)
+
+
+#: A graph without a pivot: a question that is asked twice at most, and an end that leaves what was done standing.
+QUIZ_TEXT = """
+definition: quiz
+version: 1
+opens_on: QuizOpened
+key: order_id
+patience: 2h
+states:
+  asking:
+    ask: desk
+    command: Ask
+    done_on: Asked
+    refused_on: Unsaid
+    deadline: 10s
+    retry: {attempts: 2, first: 1s}
+    undo: {command: Unask, done_on: Unasked, deadline: 5s}
+    then: waiting
+    on_refused: asking
+    at_most: 2
+  waiting:
+    on: {Answered: won}
+    deadline: {after: 1h, then: lost}
+  won: {outcome: completed}
+  lost: {outcome: failed, undo: none}
+"""
 
 
 def told(rulebook: Rulebook) -> list[str]:
@@ -120,9 +152,108 @@ def test_every_name_of_a_definition_is_told(rulebook: Rulebook) -> None:
     """If it failed, a step, an event, an undo or an announcement would be left out."""
     text = "\n".join(told(rulebook))
     names = {rulebook.opens_on, *rulebook.event_types, *rulebook.participants, *rulebook.by_name, *rulebook.by_state, *rulebook.announce}
-    names |= {*rulebook.announce.values(), *(step.command for step in rulebook.steps)}
+    names |= {*rulebook.announce.values(), *(step.command for step in rulebook.steps), *rulebook.endings}
+    names |= {notice.command for stage in rulebook.stages for notice in stage.notices}
     names |= {step.undo.command for step in rulebook.steps if step.undo}
     assert {name for name in names if not re.search(rf"\b{name}\b", text)} == {"CommandTooLate"}
+
+
+def test_what_others_bring_about_is_told_with_when_it_is_asked_for() -> None:
+    """If it failed, an author would not know when Escrow speaks, or that it stops what nobody asked for yet."""
+    lines = told(WATCHED_RULES)
+    first = (
+        "1. update_inventory (state updating_inventory): inventory does it by itself, on somebody else's event; after 30 s of silence "
+        "Escrow asks: inventory is sent UpdateInventory with all of the order's data."
+    )
+    for text in (
+        first,
+        "InventoryRejected: it is refused, and everything is undone, last first: email_invoice.",
+        "It is sent, too, when the order turns back before it came to the step, which may be done nevertheless.",
+        "email_invoice, the point of no return: it is asked after at most 3 min 5 s.",
+    ):
+        assert text in lines
+    assert any(line.endswith("With the silence before, that is at most 3 min 5 s.") for line in lines)
+
+
+def test_guards_changes_patience_and_policies_are_told() -> None:
+    """If it failed, an answer would be refused, or data changed, and no sentence would say so."""
+    lines = told(WORD_RULES)
+    assert (
+        "Reserved, when `event.ok == true`: it is done. The order's data changes: amount = `event.amount`. When that does not hold, the "
+        "answer is refused, and it is waited on."
+    ) in lines
+    assert any(line.endswith("Its own patience is 20 s: what is over first ends it.") for line in lines)
+    assert "Stamped in looking or greet: when it comes before its state, it is quarantined, for a human." in lines
+
+
+def test_states_are_told_with_what_leads_out_of_them() -> None:
+    """If it failed, nobody would learn what a state waits for, when it ends, or what becomes of an event that it does not take."""
+    lines = told(HOUSE_RULES)
+    for text in (
+        "awaiting_signatures, where an order begins: it waits for BuyerSigned and SellerSigned, in any order.",
+        "When BuyerSigned and SellerSigned have all come, each once, awaiting_funds follows.",
+        "Every 2 d while it lasts agent is told ChaseSignatures with closing_id; no answer is awaited.",
+        "After 14 d in it, closing_unfinished follows.",
+        "One whose amendment is not above that of the one before is late.",
+        "FundsReceived, from bank, when `event.amount_minor >= order.price_minor`: recording_deed follows.",
+        "One that is refused or late is put back at once: what it stands for is undone.",
+        "At the time that `order.funds_due_at` says, closing_unfinished follows; the deadline moves with the order's data.",
+        "DeedRejected: it is refused, and closing_unfinished follows.",
+        "closing_unfinished: an end. The order has failed. What was done of FundsReceived is undone first.",
+        "FundsReceived: bank is sent ReturnDeposit with closing_id, until it confirms with DepositReturned.",
+        "recording_deed, the point of no return: it is asked after at most 60 d.",
+    ):
+        assert text in lines
+    lines = told(STATE_RULES)
+    for text in (
+        "When `event.refused == true`: not_rented follows.",
+        "An order can enter it 2 times; in place of one more everything is undone.",
+        "At the entry agent is told InviteToView with rent_id; no answer is awaited.",
+    ):
+        assert text in lines
+    assert any(line.endswith("What was done of TenantSigned is left standing, and listed in the history.") for line in lines)
+
+
+def test_each_end_of_a_graph_has_its_longest_time() -> None:
+    """If it failed, an order would end later than was told, or one that patience ends would seem to have no bound."""
+    day, hour = 86_400_000, 3_600_000
+    found = {bound.end: (bound.outcome, bound.longest_ms, bound.at_once_ms) for bound in bounds(HOUSE_RULES).ends}
+    assert found == {
+        "closed": ("completed", None, 61 * day + hour),
+        "closing_unfinished": ("failed", None, 61 * day + hour),
+        "compensated": ("compensated", None, 60 * day + hour),
+    }
+    short = compiled(QUIZ_TEXT)
+    times = bounds(short)
+    found = {bound.end: (bound.outcome, bound.longest_ms, bound.at_once_ms) for bound in times.ends}
+    # asking: 2 × 10 s and a pause of 1 s, twice; then waiting for 1 h.
+    assert found == {
+        "won": ("completed", 2 * 21_000 + hour, 2 * 21_000 + hour),
+        "lost": ("failed", 2 * 21_000 + hour, 2 * 21_000 + hour),
+        "compensated": ("compensated", None, 2 * 21_000 + hour + 2 * 5_000),
+    }
+    assert (times.decided_ms, times.completed_ms, times.last_undo_sent_ms) == (2 * 21_000 + hour, 2 * 21_000 + hour, 3_647_000)
+    waiting = bounds(
+        compiled(QUIZ_TEXT.replace("on: {Answered: won}\n    deadline: {after: 1h, then: lost}", "on: {Answered: won, GivenUp: lost}"))
+    )
+    assert waiting.decided_ms == 2 * hour
+
+
+def test_the_worst_case_of_what_others_bring_about_is_what_the_core_does() -> None:
+    """If it failed, a choreography that falls silent would turn back later than was told."""
+    longest = bounds(WATCHED_RULES)
+    story = Story(WATCHED_RULES)
+    story.place()
+    while story.order.direction == "forward":
+        deadlines = story.order.deadlines
+        last = f"reply:{story.ask('update_inventory').key}"
+        story.due(last if last in deadlines else next(name for name in deadlines if name.startswith("retry")))
+    assert story.now - START <= timedelta(milliseconds=longest.decided_ms)
+    begun = story.now
+    answered_at_the_end(story, "email_invoice", undo=True)
+    assert story.sent[-1] == "RestoreInventory"
+    assert longest.last_undo_sent_ms is not None
+    assert story.now - begun == timedelta(milliseconds=longest.last_undo_sent_ms - longest.decided_ms)
 
 
 def test_the_worst_case_is_what_the_core_does() -> None:

@@ -15,15 +15,28 @@ from orchestrator.saga.fold import fold
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.saga.order import Order, from_document, to_document
 from orchestrator.saga.rulebook import Rulebook
-from tests.saga.world import LOAN_RULES, ORDER_RULES, PARCEL_RULES, TOUR_RULES, TRIP_RULES, Story, checked, every_input, story
+from tests.saga.listening import HOUSE_RULES, OPENED_WITH, STATES_RULES, WATCHED_RULES
+from tests.saga.world import (
+    DATA,
+    LOAN_RULES,
+    ORDER_RULES,
+    PARCEL_RULES,
+    TOUR_RULES,
+    TRIP_RULES,
+    Story,
+    all_checked,
+    decisions_of,
+    every_input,
+    story,
+)
 
-RULES = st.sampled_from([ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES])
+RULES = st.sampled_from([ORDER_RULES, TOUR_RULES, PARCEL_RULES, TRIP_RULES, LOAN_RULES, WATCHED_RULES, STATES_RULES, HOUSE_RULES])
 #: Each number picks one of the inputs possible at that moment.
 LIVES = st.lists(st.integers(min_value=0, max_value=10_000), max_size=10)
 
 
 def _live(rulebook: Rulebook, picks: list[int], *, restart: bool = False) -> Story:
-    told = Story(rulebook)
+    told = Story(rulebook, OPENED_WITH.get(rulebook.name, DATA))
     told.place()
     for turn, pick in enumerate(picks):
         possible = list(every_input(rulebook, told.order, told.now, tag=str(turn)))
@@ -31,13 +44,14 @@ def _live(rulebook: Rulebook, picks: list[int], *, restart: bool = False) -> Sto
         if restart:
             told.maybe = from_document(canonical.load(canonical.encode(to_document(told.order))))
         before = told.order
-        decision = checked(rulebook, before, input_, told.now)
-        told.decisions.append(decision)
-        told.maybe = decision.order
-        if decision.entry is not None:
-            told.journal.append(decision.entry)
-        if not (isinstance(input_, OperatorAct) and input_.act in {"force", "retry"}):
-            _assert_reverse(rulebook, before, told.order)
+        for decision in decisions_of(all_checked(rulebook, before, input_, told.now)):
+            told.decisions.append(decision)
+            told.maybe = decision.order
+            if decision.entry is not None:
+                told.journal.append(decision.entry)
+            if not (isinstance(input_, OperatorAct) and input_.act in {"force", "retry"}):
+                _assert_reverse(rulebook, before, told.order)
+            before = told.order
     return told
 
 
@@ -46,9 +60,10 @@ def _assert_reverse(rulebook: Rulebook, before: Order, after: Order) -> None:
     if after.direction != "undoing":
         return
     for key, ask in after.asks.items():
-        first = ask.undo_attempts > 0 and (key not in before.asks or before.asks[key].undo_attempts == 0)
+        was = before.asks.get(key, replace(ask, undo="none", undo_attempts=0))
+        first = ask.undo_attempts > 0 and was.undo_attempts == 0
         later = [other for other in after.asks.values() if other.rank > ask.rank]
-        if first and ask.undo_is_open and before.asks[key].undo == "none" and before.asks[key].forward != "refused":
+        if first and ask.undo_is_open and was.undo == "none" and was.forward != "refused":
             assert not [other.key for other in later if other.undo_is_open], key
 
 
@@ -84,14 +99,14 @@ def test_compensated_means_that_nothing_was_left_unnamed(rulebook: Rulebook, pic
 @given(rulebook=RULES, answers=st.lists(st.booleans(), max_size=60))
 def test_before_the_pivot_attempts_are_bounded(rulebook: Rulebook, answers: list[bool]) -> None:
     """Else a silent participant before the pivot is asked for ever (R5)."""
-    told = Story(rulebook)
+    told = Story(rulebook, OPENED_WITH.get(rulebook.name, DATA))
     told.place()
     for answered in answers:
         if told.order.direction != "forward" or not told.order.deadlines:
             break
         awaited = [ask.step for ask in told.order.asks.values() if ask.is_open]
-        if answered:
-            told.answer(awaited[0])
+        if answered and awaited:
+            told.answer(awaited[0], data={"shelf": 1, "ok": True, "place": 1})
         else:
             told.due()
     for ask in told.order.asks.values():

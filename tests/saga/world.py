@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, undo_id
+from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, first_command_id, undo_id
 from orchestrator.errors import DefinitionError
 from orchestrator.saga import inputs
 from orchestrator.saga.check import check
-from orchestrator.saga.decide import decide, decide_all
+from orchestrator.saga.decide import Decided, decide, decide_all
 from orchestrator.saga.decision import Command, Decision, Entry
 from orchestrator.saga.definition import Definition, read
 from orchestrator.saga.draft import entry_hash
@@ -22,6 +22,7 @@ from orchestrator.saga.inputs import ActName, DeadlineDue, Input, Message, Opera
 from orchestrator.saga.order import Ask, Order, from_document, to_document
 from orchestrator.saga.rulebook import Rulebook, undoing
 from orchestrator.saga.standing import waits
+from orchestrator.saga.verdicts import PARKED_MAX
 
 DEFINITIONS = Path(__file__).parents[2] / "orchestrator" / "definitions"
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -266,24 +267,14 @@ class Story:
 
     def feed(self, input_: Input) -> Decision:
         """Decide one input and what follows from it, check the laws, and take the outcome. The input's own decision."""
-        decided = decide_all(self.rulebook, self.maybe, input_, self.now)
-        for message, _ in decided.before:
-            self._take(message)
-        saw = replace(input_, seq=self.order.seq) if decided.before and isinstance(input_, OperatorAct) else input_
-        own = self._take(saw)
-        for message, _ in decided.after:
-            self._take(message)
-        assert self.maybe == decided.order
-        return own
-
-    def _take(self, input_: Input) -> Decision:
-        decision = checked(self.rulebook, self.maybe, input_, self.now)
-        self.decisions.append(decision)
-        self.maybe = decision.order
-        if decision.entry is not None:
-            self.journal.append(decision.entry)
-            assert fold(self.journal) == self.maybe
-        return decision
+        decided = all_checked(self.rulebook, self.maybe, input_, self.now)
+        for decision in decisions_of(decided):
+            self.decisions.append(decision)
+            self.maybe = decision.order
+            if decision.entry is not None:
+                self.journal.append(decision.entry)
+                assert fold(self.journal) == self.maybe
+        return decided.own
 
     def place(self) -> Decision:
         """The order is placed."""
@@ -352,13 +343,39 @@ class Story:
         self.now += timedelta(**units)
 
 
-def story(*done: str, rulebook: Rulebook = ORDER_RULES) -> Story:
+def story(*done: str, rulebook: Rulebook = ORDER_RULES, data: Mapping[str, Any] = DATA) -> Story:
     """A story whose order was placed, and these steps done."""
-    told = Story(rulebook)
+    told = Story(rulebook, data)
     told.place()
     for step in done:
         told.answer(step, data={"payment_id": "p1"})
     return told
+
+
+def all_checked(rulebook: Rulebook, before: Order | None, input_: Input, now: datetime) -> Decided:
+    """Decide an input and what follows from it, and hold each decision to the laws, and the last order to those of what is parked (R1)."""
+    decided = decide_all(rulebook, before, input_, now)
+    order = before
+    for message, decision in decided.before:
+        assert message.at_last
+        assert checked(rulebook, order, message, now) == decision
+        order = decision.order
+    saw = replace(input_, seq=order.seq) if decided.before and order and isinstance(input_, OperatorAct) else input_
+    assert checked(rulebook, order, saw, now) == decided.own
+    order = decided.own.order
+    for message, decision in decided.after:
+        assert checked(rulebook, order, message, now) == decision
+        order = decision.order
+    assert order == decided.order
+    if order is not None:
+        assert not order.parked or order.direction == "forward", order.parked
+        assert len(order.parked) <= PARKED_MAX
+    return decided
+
+
+def decisions_of(decided: Decided) -> list[Decision]:
+    """All decisions that an input brought about, in order."""
+    return [*(one for _, one in decided.before), decided.own, *(one for _, one in decided.after)]
 
 
 def checked(rulebook: Rulebook, before: Order | None, input_: Input, now: datetime) -> Decision:
@@ -413,9 +430,22 @@ def every_input(rulebook: Rulebook, order: Order, now: datetime, tag: str = "x")
     yield from ((act, now) for act in _every_act(rulebook, order, now))
 
 
+#: What events from outside may carry: with this they are taken, refused by their guards, or cannot be decided on.
+EVENT_DATA: tuple[Mapping[str, Any], ...] = (
+    {"amount": 120, "number": 2, "name": "n", "until": "2026-11-09T12:00:00Z", "amount_minor": 900, "price_minor": 900}
+    | {"amendment": 1, "funds_due_at": "2026-11-20T12:00:00Z"},
+    {"amount": 60, "number": 3, "until": "soon", "amount_minor": 1, "price_minor": 1, "amendment": 2, "funds_due_at": "soon"},
+    {"amount": -1, "number": 1, "name": "n", "until": "2026-01-01T00:00:00Z", "amount_minor": 1},
+    {},
+)
+
+
 def _every_message(rulebook: Rulebook, order: Order, tag: str) -> Iterator[Message]:
+    number = [0]
+
     def event(type_: str, source: str = "shop", commandid: str | None = None, data: Mapping[str, Any] | None = None) -> Message:
-        name = f"{tag}.{order.seq}.{type_}.{commandid}.{source}"[:256]
+        number[0] += 1
+        name = f"{tag}.{order.seq}.{number[0]}"
         return Message(
             envelope=Envelope(id=name, source=source, type=type_, subject=order.order_id, data=dict(data or {}), commandid=commandid)
         )
@@ -437,6 +467,17 @@ def _every_message(rulebook: Rulebook, order: Order, tag: str) -> Iterator[Messa
         if step.undo is not None:
             yield event(step.undo.done_on, step.participant, undo_id(ask.command_id))
             yield event(step.done_on, step.participant, undo_id(ask.command_id))
+    for step in rulebook.watched:
+        for type_ in [step.done_on, *sorted(step.refused_on), COMMAND_TOO_LATE]:
+            for commandid in (None, first_command_id(order.order_id, step.name)):
+                yield event(type_, step.participant, commandid, {"shelf": 7})
+                yield event(type_, step.participant, commandid, {"shelf": 0})
+                yield event(type_, "stranger", commandid)
+    for name, rule in sorted(rulebook.events.items()):
+        for data in EVENT_DATA:
+            yield event(name, rule.source or "anyone", data=data)
+        yield event(name, "stranger", data=EVENT_DATA[0])
+        yield event(name, rule.source or "anyone", "no-such-command")
 
 
 def _every_deadline(order: Order, now: datetime) -> Iterator[tuple[Input, datetime]]:
@@ -456,8 +497,17 @@ def _every_act(rulebook: Rulebook, order: Order, now: datetime) -> Iterator[Oper
     def act(name: ActName, /, *, admin: bool = True, late: int = 0, **arguments: Any) -> OperatorAct:
         return OperatorAct(act=name, actor="ann", reason="because", seq=order.seq - late, is_admin=admin, arguments=arguments)
 
-    states = [step.state for step in rulebook.steps]
-    for to in [*states, "completed", "compensated", undoing(rulebook.steps[0].name), "nowhere", 7, ["a"], None]:
+    for to in [
+        *rulebook.by_state,
+        *rulebook.endings,
+        "completed",
+        "compensated",
+        undoing(rulebook.stages[0].name),
+        "nowhere",
+        7,
+        ["a"],
+        None,
+    ]:
         yield act("force", to=to)
         yield act("force", to=to, admin=False)
     plain: tuple[ActName, ...] = ("retry", "abort", "hold", "release", "abandon")
@@ -470,7 +520,7 @@ def _every_act(rulebook: Rulebook, order: Order, now: datetime) -> Iterator[Oper
         yield act("hold", until=at)
         for armed in [*sorted(order.deadlines)[:2], "nothing"]:
             yield act("deadline", name=armed, due_at=at)
-    for step in [*(step.name for step in rulebook.steps), "nothing", 7, ["a"], None]:
+    for step in [*rulebook.by_name, "nothing", 7, ["a"], None]:
         yield act("skip", step=step)
         yield act("confirm", step=step)
 

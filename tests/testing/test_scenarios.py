@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orchestrator.config import Settings
-from orchestrator.testing.coverage import coverage
+from orchestrator.testing.coverage import coverage, guard_coverage
 from orchestrator.testing.play import Result, play_file
 from orchestrator.testing.scenario import scenario_files
 from tests.cli.kit import Api, Escrow, make_escrow
@@ -48,12 +48,62 @@ def test_the_shipped_definitions_do_as_their_scenarios_say(file: Path) -> None:
     assert [str(failure) for failure in result.failures] == []
 
 
-def test_the_scenarios_try_everything_of_the_shipped_definition() -> None:
-    """If it failed, a step's refusal, silence or undo would be tried by no scenario."""
+def test_the_scenarios_try_everything_of_the_shipped_definitions() -> None:
+    """If it failed, a step's refusal, silence or undo, or what a guard can say, would be tried by no scenario."""
     results = [play_file(file) for file in FILES]
-    lines = coverage(result.harness for result in results if result is not None and result.harness is not None)
-    assert [line.step for line in lines] == ["reserve_inventory", "take_payment", "email_invoice"]
-    assert {line.step: line.never for line in lines if line.never} == {}
+    harnesses = [result.harness for result in results if result is not None and result.harness is not None]
+    lines = coverage(harnesses)
+    assert {line.definition for line in lines} == {"order", "order_watched", "house_closing"}
+    assert {(line.definition, line.step): line.never for line in lines if line.never} == {}
+    guards = guard_coverage(harnesses)
+    assert [(line.definition, line.guard, line.at) for line in guards] == [
+        ("house_closing", "event.amount_minor >= order.price_minor", ("FundsReceived in awaiting_funds",))
+    ]
+    assert [line.never for line in guards] == [[]]
+
+
+GUARDED = """
+definition: guarded
+version: 1
+opens_on: GuardedOpened
+key: order_id
+patience: 1h
+steps:
+  - choose: size
+    cases:
+      - {when: order.size > 5, steps: [{step: big, ask: p, command: Big, done_on: BigDone, deadline: 1s, harmless: true}]}
+      - {when: order.size < 0, steps: [{step: odd, ask: p, command: Odd, done_on: OddDone, deadline: 1s, harmless: true}]}
+  - repeat: trying
+    until: replies.attempt.ok
+    at_most: 2
+    steps: [{step: attempt, ask: p, command: Try, done_on: Tried, done_when: order.size > 5, deadline: 1s, harmless: true}]
+"""
+
+
+def test_coverage_says_of_every_guard_what_it_was_seen_to_say(tmp_path: Path) -> None:
+    """If it failed, an author would believe a guard tried both ways that was asked once, or never."""
+    (tmp_path / "guarded.yaml").write_text(GUARDED)
+    head = "definition: guarded.yaml\ngiven: {order_id: o1, data: {size: 9}}\nwhen:\n  - reply: big\n"
+    first = played(tmp_path, head)
+    second = played(tmp_path, head + "  - {reply: {step: attempt, data: {ok: false}}}\n")
+    assert (first.failures, second.failures) == ((), ())
+    assert first.harness is not None
+    assert second.harness is not None
+    large, small, until = guard_coverage([first.harness, second.harness])
+    assert (large.guard, large.at, large.true, large.false) == ("order.size > 5", ("choose size", "step attempt"), 2, 0)
+    assert (small.guard, small.at, small.true, small.false, small.never) == ("order.size < 0", ("choose size",), 0, 0, ["true", "false"])
+    assert (until.at, until.true, until.false, until.never) == (("repeat trying",), 0, 1, ["true"])
+
+
+def test_the_command_tells_guards_that_were_never_asked_and_does_not_fail_for_them(command_line: Escrow, tmp_path: Path) -> None:
+    """If it failed, CI would pass untried guards without a word, or fail definitions whose scenarios all pass."""
+    (tmp_path / "guarded.yaml").write_text(GUARDED)
+    (tmp_path / "one.yaml").write_text("definition: guarded.yaml\ngiven: {order_id: o1, data: {size: 9}}\n")
+    result = command_line("definition", "test", str(tmp_path))
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["guarded", "1", "order.size", ">", "5", "choose", "size,", "step", "attempt", "1", "never"] in rows
+    assert ["guarded", "1", "order.size", "<", "0", "choose", "size", "never", "never"] in rows
 
 
 def test_coverage_counts_scenarios_and_knows_what_cannot_be(tmp_path: Path) -> None:
@@ -199,6 +249,7 @@ def test_the_command_speaks_json(command_line: Escrow) -> None:
     assert len(document["scenarios"]) == len(FILES)
     assert document["scenarios"][0].keys() == {"file", "title", "passed", "failures", "story"}
     assert document["coverage"][0].keys() == {"definition", "version", "step", "done", "refused", "silent", "undone", "never"}
+    assert document["guards"][0].keys() == {"definition", "version", "guard", "at", "true", "false", "never"}
 
 
 @pytest.mark.parametrize("there", [True, False])
