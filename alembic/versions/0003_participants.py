@@ -26,13 +26,13 @@ def upgrade() -> None:
         for name in ("tokens", "rate_per_s"):
             participants.add_column(sa.Column(name, sa.Float(), nullable=False))
         participants.add_column(sa.Column("refilled_at", Instant, nullable=False))
-        participants.add_column(sa.Column("resync_after", sa.Text(), nullable=True))
+        participants.add_column(sa.Column("resync_from", Instant, nullable=True))
 
 
 def downgrade() -> None:
     """Contract: what is known of the participants' health is forgotten."""
     op.execute("DELETE FROM participants")
-    for name in ("recovered_at", "canary_at", "tokens", "rate_per_s", "refilled_at", "resync_after"):
+    for name in ("recovered_at", "canary_at", "tokens", "rate_per_s", "refilled_at", "resync_from"):
         op.drop_column("participants", name)
 
 

@@ -23,7 +23,7 @@ class Beat(Protocol):
 
     @property
     def next_due_at(self) -> datetime | None:
-        """The earliest instant at which a deadline can fire, perhaps past."""
+        """The next instant at which a deadline can fire."""
 
     @property
     def dead_owners(self) -> Sequence[str | None]:
@@ -62,8 +62,11 @@ class Fleet(Protocol):
     def canary(self, name: str) -> Due | None:
         """What to ask a silent participant for, if it is time to try."""
 
-    def go_on_resync(self, name: str, limit: int) -> list[Due]:
-        """What a resync sends anew next."""
+    def to_resync(self, name: str, limit: int) -> list[Due] | None:
+        """What a resync sends anew next, excused; empty: that was all. None: none is under way."""
+
+    def resynced(self, name: str) -> None:
+        """Nothing more was found to send anew: the resync is done. Idempotent."""
 
     def owned(self, incarnation: str, outbox_ids: Sequence[str]) -> Sequence[str]:
         """Those of these rows that are still this worker's."""

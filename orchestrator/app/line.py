@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 from orchestrator import logs
-from orchestrator.app.circuit import held_by
+from orchestrator.app.care import Care
 from orchestrator.app.culprit import bisect
-from orchestrator.app.fire import Hearing, due_work, work_of
+from orchestrator.app.fire import Hearing, due_work
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
 from orchestrator.app.handle import Context, handle, put_off
 from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
@@ -90,6 +89,7 @@ class Line:
         self._consume = consume
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._relay = Relay()
+        self._care = Care(context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max)
         self._key_retention = KeyRetention(fleet, batch_count_max=limits.batch_count_max)
         self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
         self._link = LinkChanged(consuming=False, publishing=False)
@@ -189,8 +189,8 @@ class Line:
                 else:
                     works.append(item)
         self._batch_before = len(works)
-        works.extend(self._relay.take_late())
-        return works, ticked
+        # First, so that the transaction that deletes their rows re-arms their deadlines (R5).
+        return [*self._relay.take_late(), *works], ticked
 
     def _next(self, until_s: float) -> _Item | None:
         """What comes next; None when nothing does until then, or when the line is to stop."""
@@ -214,10 +214,7 @@ class Line:
         self._watcher.reached("acked")
         self._publish(handled.outbox, committed_s)
         self._watcher.reached("published")
-        self._context.circuit.noted(handled)
-        for name in self._context.circuit.revived():
-            if self._persist(partial(self._fleet.recover, name)):
-                self._watcher.recovering(name)
+        self._care.handled(handled, self._persist)
         for work, outcome in handled.outcomes:
             if work.on_outcome is not None:
                 work.on_outcome(outcome)
@@ -286,20 +283,17 @@ class Line:
             beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
             self._database_is_back()
             self._context.registry.forget_marks()
-            self._context.circuit.told(beat.unwell)
+            owners = self._care.owners(beat)
             if self._link.consuming and self._link_up_at is None:
                 self._link_up_at = beat.now
             self.beat_s = self._monotonic()
             if self._consume:
                 self._fire(beat)
-            # One that recovers may have nothing left to be let out: then it is healthy.
-            recovering = map(held_by, sorted(self._context.circuit.recovering))
-            for owner in dict.fromkeys([*beat.dead_owners, *recovering]):
+            for owner in owners:
                 self._adopt(owner, beat.now)
             self._send_again()
             if self._consume:
-                self._watch_health(beat)
-            if self._consume:
+                self._care.ticked(beat, self._monotonic(), self._carry)
                 self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))
                 self._key_retention.ticked(beat.now)
         except TemporaryError as error:
@@ -314,7 +308,7 @@ class Line:
             fired = works and any(outcome.decision and outcome.decision.entry for _, outcome in self._carry(works).outcomes)
             if not fired or len(works) < self._limits.batch_count_max:
                 break
-        if beat.next_due_at is not None and beat.next_due_at > beat.now:
+        if beat.next_due_at is not None:
             self._wake_at(self._monotonic() + (beat.next_due_at - beat.now).total_seconds())
 
     def _adopt(self, owner: str | None, now: datetime) -> None:
@@ -328,23 +322,6 @@ class Line:
             for message in messages:
                 self._relay.sending([message], now_s - max(0.0, (now - message.created_at).total_seconds()))
             self._bus.publish(messages)
-
-    def _watch_health(self, beat: Beat) -> None:
-        """Write down who spoke and who is silent; try the silent, and go on with what is sent anew (R8, R29)."""
-        circuit = self._context.circuit
-        if names := circuit.to_note(self._monotonic()):
-            self._fleet.heard(names)
-        for name, since in circuit.suspects().items():
-            if self._fleet.silence(name, since):
-                self._watcher.fell_silent(name)
-            circuit.forget(name)
-        for name in sorted(circuit.silent):
-            canary = self._fleet.canary(name) if held_by(name) not in beat.dead_owners else None
-            if canary is not None:
-                self._carry([work_of(canary, heard_since=None)])
-        for name in sorted(circuit.recovering):
-            if again := self._fleet.go_on_resync(name, self._limits.batch_count_max):
-                self._carry([work_of(due, heard_since=None) for due in again])
 
     def _send_again(self) -> None:
         """Send again what came back and is still ours; with the link down the API process leaves it to the workers."""

@@ -117,6 +117,10 @@ class Sheet:
         """Try a deadline of ours again later: deciding it raised."""
         self._changes.put_off.append((order_id, name, self.now + wait))
 
+    def resync(self, participant: str, since: datetime | None) -> None:
+        """Send a participant again what is outstanding for it."""
+        self._changes.resyncs.append((participant, since))
+
     def speaking(self) -> set[str]:
         """Ids of the orders that have something to say: their older outbox rows are taken over with it (R17)."""
         return {message.order_id for message in self._changes.outbox} | {order_id for order_id, *_ in self._commands}

@@ -25,7 +25,7 @@ def decide_deadline(rulebook: Rulebook, order: Order, due: DeadlineDue, now: dat
     armed = order.deadlines.get(due.name)
     if armed is None or armed.generation != due.generation:
         return Decision(order=order, verdict="ignored", reason="superseded: this deadline is not armed any more")
-    if armed.due_at is None or (armed.due_at > now and not due.excused):
+    if armed.due_at is None or (armed.due_at > now and not (due.excused and armed.participant)):
         return Decision(order=order, verdict="ignored", reason="early: this deadline is not due yet")
     draft = Draft(rulebook, order, now)
     draft.disarm(due.name)

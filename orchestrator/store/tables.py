@@ -311,8 +311,8 @@ participants = Table(
     Column("tokens", Float, nullable=False),
     Column("rate_per_s", Float, nullable=False),
     Column("refilled_at", Instant, nullable=False),
-    #: How far a resync has come: the last (order id, name of a deadline) sent anew. Null: none is under way.
-    Column("resync_after", Text),
+    #: A resync is under way: what was last sent since then, and before `recovered_at`, is sent again. Null: none is.
+    Column("resync_from", Instant),
     PrimaryKeyConstraint("name"),
 )
 

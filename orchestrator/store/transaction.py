@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from uuid import uuid5
 
 import sqlalchemy as sa
@@ -34,9 +35,10 @@ from orchestrator.store.dialect import of, reading, writing
 class SqlTransaction:
     """One write transaction (`app.ports.Transaction`)."""
 
-    def __init__(self, connection: sa.Connection, shard: int) -> None:
+    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace) -> None:
         self._connection = connection
         self._shard = shard
+        self._pace = pace
 
     def lock_orders(self, order_ids: Collection[str]) -> dict[str, Order]:
         """See the port."""
@@ -66,9 +68,9 @@ class SqlTransaction:
         """How often deadlines, by (order id, name), were put off so far: the backoff grows with it."""
         return deadlines.put_off_counts(self._connection, keys)
 
-    def take_over(self, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
+    def take_over(self, order_ids: Collection[str], owner: str, *, except_of: Collection[str] = ()) -> list[OutboxMessage]:
         """See the port."""
-        return outbox.take_over(self._connection, order_ids, owner)
+        return outbox.take_over(self._connection, order_ids, owner, except_of)
 
     def write(self, changes: Changes) -> None:
         """See the port. Rows that answer or replace something are deleted before new ones are written under the same key."""
@@ -86,6 +88,8 @@ class SqlTransaction:
         parked.delete(connection, changes.unparked)
         quarantine.resolve(connection, changes.resolved)
         quarantine.insert(connection, changes.quarantined)
+        for name, since in sorted(changes.resyncs, key=itemgetter(0)):
+            participants.begin_resync(connection, name, since, self._pace)
         # Last: their rows are shared by the orders of all, so they are locked for the shortest time.
         counters.add(connection, counters.deltas(changes.opened, changes.moved, changes.before), self._shard)
 
@@ -103,7 +107,7 @@ class SqlStore:
     def transaction(self) -> Iterator[SqlTransaction]:
         """See the port."""
         with writing(self._engine) as connection:
-            yield SqlTransaction(connection, self._shard)
+            yield SqlTransaction(connection, self._shard, self._pace)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -136,6 +140,11 @@ class SqlStore:
     def known_types(self) -> frozenset[str]:
         """See the port."""
         return definitions.known_types(self._engine)
+
+    def participants(self) -> frozenset[str]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return definitions.participants(connection)
 
     # --- workers and their messages ---
 
@@ -174,7 +183,7 @@ class SqlStore:
     def heard(self, names: Collection[str]) -> None:
         """See `participants.heard`."""
         with writing(self._engine) as connection:
-            participants.heard(connection, names)
+            participants.heard(connection, names, self._pace)
 
     def recover(self, name: str) -> bool:
         """See `participants.recover`."""
@@ -191,15 +200,20 @@ class SqlStore:
         with reading(self._engine) as connection:
             return participants.canary(connection, name)
 
-    def go_on_resync(self, name: str, limit: int) -> list[Due]:
-        """See `participants.go_on_resync`."""
-        with writing(self._engine) as connection:
-            return participants.go_on_resync(connection, name, limit)
+    def to_resync(self, name: str, limit: int) -> list[Due] | None:
+        """See `participants.to_resync`."""
+        with reading(self._engine) as connection:
+            return participants.to_resync(connection, name, limit)
 
-    def begin_resync(self, name: str) -> None:
+    def resynced(self, name: str) -> None:
+        """See `participants.resynced`."""
+        with writing(self._engine) as connection:
+            participants.resynced(connection, name)
+
+    def begin_resync(self, name: str, since: datetime | None) -> None:
         """See `participants.begin_resync`."""
         with writing(self._engine) as connection:
-            participants.begin_resync(connection, name, self._pace)
+            participants.begin_resync(connection, name, since, self._pace)
 
     # --- housekeeping ---
 

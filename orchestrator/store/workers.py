@@ -29,7 +29,7 @@ class Beat:
 
     #: The database's clock.
     now: datetime
-    #: The earliest instant at which a deadline can fire, perhaps past; None: none is armed.
+    #: The next instant at which a deadline can fire, not one that is past; None: there is none.
     next_due_at: datetime | None
     #: Whose messages are to be adopted; None stands for nobody. May name workers that left no message: adopting forgets them.
     dead_owners: list[str | None]
@@ -104,7 +104,7 @@ def _look(
     first_link = sa.select(sa.func.min(w.link_up_at, type_=Instant)).where(w.beat_at > silent_since).scalar_subquery()
     one = sa.select(
         now.label("now"),
-        deadlines.next_due_at().label("next_due_at"),
+        deadlines.next_due_at(dialect.instant(connection)).label("next_due_at"),
         first_link.label("link_up_at"),
         participants.unwell().label("unwell"),
     )
