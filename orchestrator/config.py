@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     recovery_first_per_s: int = Field(
         default=10, ge=1, le=10_000, description="Commands a second to a participant that is back; doubled every second."
     )
-    recovery_max_per_s: int = Field(default=200, ge=1, le=10_000, description="Most commands a second to a participant that is back.")
+    recovery_max_per_s: int = Field(default=200, ge=1, le=10_000, description="What that comes to; from then on a hundredth more a second.")
     require_user_id: bool = Field(
         default=False, description="Accept a participant's events only from the broker user of the same name (true or false)."
     )
@@ -171,6 +171,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}PREFETCH_COUNT={self.prefetch_count} is less than {PREFIX}BATCH_COUNT_MAX={self.batch_count_max}: "
                 "no batch could fill. Fix: raise the first or lower the second."
+            )
+        if self.recovery_first_per_s > self.recovery_max_per_s:
+            raise ValueError(
+                f"{PREFIX}RECOVERY_FIRST_PER_S={self.recovery_first_per_s} is more than "
+                f"{PREFIX}RECOVERY_MAX_PER_S={self.recovery_max_per_s}: a recovery begins slowly. Fix: lower the first or raise the second."
             )
         if self.linger_ms * 2 > self.tick_ms:
             raise ValueError(

@@ -329,6 +329,7 @@ def _services(
         tokens=Tokens(engine),
         claim_key=partial(idempotency.claim, engine),
         audit=partial(audit.note, engine),
+        begin_resync=store.begin_resync,
         metrics_text=lambda: metrics.render()[0],
         readiness=readiness,
         now=now,
@@ -345,12 +346,15 @@ def _answers(ask: Callable[[], object]) -> bool:
 
 
 def _levels(queries: Queries) -> Levels:
+    participants = queries.participants()
     return Levels(
         orders=queries.counts(),
         outbox_age_s=queries.outbox_age_s(),
         outbox_messages=queries.outbox_size(),
         parked=queries.parked_count(),
         quarantine_open=queries.quarantine_count(),
+        participants={one.name: one.state for one in participants},
+        held={one.name: one.held for one in participants},
     )
 
 

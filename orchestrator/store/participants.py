@@ -55,7 +55,8 @@ class Health:
 
     name: str
     state: State
-    since: datetime
+    #: None: nothing was ever noted of it.
+    since: datetime | None
     recovered_at: datetime | None
     heard_at: datetime | None
     #: Commands that are kept back, and reply deadlines that are overdue.
@@ -170,7 +171,7 @@ def health(connection: sa.Connection, names: Collection[str]) -> list[Health]:
         sa.select(d.participant, sa.func.count().label("number")).where(d.due_at <= now, d.participant.is_not(None)).group_by(d.participant)
     )
     overdue: dict[str | None, int] = {row.participant: row.number for row in connection.execute(late)}
-    return [_health(name, rows.get(name), held.get(held_by(name), 0), overdue.get(name, 0), now) for name in sorted({*names, *rows})]
+    return [_health(name, rows.get(name), held.get(held_by(name), 0), overdue.get(name, 0)) for name in sorted({*names, *rows})]
 
 
 def begin_resync(connection: sa.Connection, name: str, since: datetime | None, pace: Pace) -> None:
@@ -247,11 +248,11 @@ def _opened(now: datetime, pace: Pace) -> dict[str, Any]:
     return {"state": "recovering", "changed_at": now, "recovered_at": now} | tap
 
 
-def _health(name: str, row: Any, held: int, overdue: int, now: datetime) -> Health:
+def _health(name: str, row: Any, held: int, overdue: int) -> Health:
     return Health(
         name=name,
         state=row.state if row else "healthy",
-        since=row.changed_at if row else now,
+        since=row.changed_at if row else None,
         recovered_at=row.recovered_at if row else None,
         heard_at=row.last_reply_at if row else None,
         held=held,

@@ -35,6 +35,8 @@ VIEWERS = {
         "/v1/orders/{order_id}/graph",
         "/v1/definitions",
         "/v1/definitions/{name}/{version}",
+        "/v1/participants",
+        "/v1/participants/{name}",
         "/v1/quarantine",
         "/v1/quarantine/{quarantine_id}",
         "/metrics",

@@ -83,6 +83,7 @@ class World:
             tokens=self.tokens,
             claim_key=partial(idempotency.claim, self.engine),
             audit=partial(audit.note, self.engine),
+            begin_resync=self.store.begin_resync,
             metrics_text=lambda: b"escrow_orders 1\n",
             readiness=lambda: Readiness(checks=self.checks, needed=self.needed),
             now=self.now,
