@@ -98,6 +98,7 @@ def sample(escrow: Installation, until_s: float, depths: list[int]) -> None:
         eventually(lambda at_s=next_s: time.monotonic() >= at_s, 5)  # type: ignore[misc]
 
 
+@pytest.mark.timeout(120 + OUTAGE_S + ORDERS / 20)
 def test_thousands_of_orders_wait_out_an_outage(escrow: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """An outage would cost orders or attempts, double effects, fill the participant's queue, or take long after its end."""
     for order_id in place(escrow, "before", 5):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.app.work import Work
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, Wire, attempt_message_id, command_id, decode, encode
@@ -233,3 +234,18 @@ def test_an_empty_queue_side_makes_a_participant_silent_before_its_deadlines(run
         pass_s(running, 2)
     eventually(lambda: health(running).state == "silent")
     assert set(attempts(running).values()) == {1}
+
+
+def test_a_healthy_tick_asks_the_database_nothing_more(running: Running) -> None:
+    """Otherwise every idle worker would cost questions about participants that are well."""
+    pass_s(running, 0)
+    asked: list[str] = []
+    sa.event.listen(running.house.engine, "before_cursor_execute", lambda _c, _cursor, text, *_: asked.append(text))
+    for _ in range(3):
+        running.house.clock += timedelta(seconds=0.5)
+        running.line.tick()
+        settle(running)
+    assert asked
+    # The beat reads their states along, and `due` leaves out whom it must.
+    about_them = ("SELECT participants", "INSERT INTO participants", "UPDATE participants")
+    assert [text for text in asked if text.startswith(about_them)] == []
