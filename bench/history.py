@@ -25,6 +25,7 @@ from rich.table import Table
 
 from bench.core import reference_us
 from bench.usage import cpu_of
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
@@ -91,6 +92,7 @@ def fill(url: str, count: int) -> None:
         owner="bench",
         new_id=lambda: f"m-{next(ids):09d}",
         parked_for=timedelta(hours=1),
+        circuit=Circuit(orders_min=10),
     )
     for start in range(0, count, BATCH):
         for works in _lives(range(start, min(count, start + BATCH))):

@@ -103,6 +103,14 @@ class Settings(BaseSettings):
     )
     backup_every_h: int = Field(default=24, ge=1, le=24 * 31, description="How often a backup is written.")
     backup_keep: int = Field(default=7, ge=1, le=1_000, description="Backups that are kept; older ones are deleted.")
+    silent_orders_min: int = Field(
+        default=10, ge=1, le=10_000, description="Orders that must find a participant silent, and be half of those that asked it (R8)."
+    )
+    canary_ms: int = Field(default=10_000, ge=100, le=600_000, description="Between two tries while a participant is silent.")
+    recovery_first_per_s: int = Field(
+        default=10, ge=1, le=10_000, description="Commands a second to a participant that is back; doubled every second."
+    )
+    recovery_max_per_s: int = Field(default=200, ge=1, le=10_000, description="What that comes to; from then on a hundredth more a second.")
     require_user_id: bool = Field(
         default=False, description="Accept a participant's events only from the broker user of the same name (true or false)."
     )
@@ -170,6 +178,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}PREFETCH_COUNT={self.prefetch_count} is less than {PREFIX}BATCH_COUNT_MAX={self.batch_count_max}: "
                 "no batch could fill. Fix: raise the first or lower the second."
+            )
+        if self.recovery_first_per_s > self.recovery_max_per_s:
+            raise ValueError(
+                f"{PREFIX}RECOVERY_FIRST_PER_S={self.recovery_first_per_s} is more than "
+                f"{PREFIX}RECOVERY_MAX_PER_S={self.recovery_max_per_s}: a recovery begins slowly. Fix: lower the first or raise the second."
             )
         if self.linger_ms * 2 > self.tick_ms:
             raise ValueError(

@@ -19,6 +19,9 @@ from orchestrator.errors import EscrowError
 #: Seconds. A deadline shall fire within 0.25 s; beyond 60 s only an outage explains it.
 LATENESS_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
+#: Of a participant (R8).
+PARTICIPANT_STATES = ("healthy", "silent", "recovering")
+
 #: Inputs in one transaction, up to the largest `ESCROW_BATCH_COUNT_MAX`.
 BATCH_SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 400, 1_000, 5_000)
 
@@ -38,6 +41,9 @@ class Levels:
     parked: int
     #: Quarantined messages that a human is still to decide about.
     quarantine_open: int
+    #: Name → state, and commands kept back, of each participant.
+    participants: Mapping[str, str]
+    held: Mapping[str, int]
 
 
 class Metrics:
@@ -102,3 +108,12 @@ class _LevelsCollector(Collector):
         yield GaugeMetricFamily(
             "escrow_quarantine_open", "Quarantined messages not yet replayed or discarded.", value=levels.quarantine_open
         )
+        states = GaugeMetricFamily("escrow_participant_state", "1 for the state that it is in.", labels=("participant", "state"))
+        for name, state in sorted(levels.participants.items()):
+            for one in PARTICIPANT_STATES:
+                states.add_metric((name, one), float(one == state))
+        yield states
+        held = GaugeMetricFamily("escrow_participant_held", "Commands kept back for a participant.", labels=("participant",))
+        for name, count in sorted(levels.held.items()):
+            held.add_metric((name,), count)
+        yield held

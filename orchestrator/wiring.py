@@ -22,6 +22,7 @@ from uuid import uuid4
 from orchestrator import logs
 from orchestrator.app import restore
 from orchestrator.app.backups import ASK_EVERY_S, Backups
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line
 from orchestrator.app.ports import Bus
@@ -41,6 +42,7 @@ from orchestrator.saga.rulebook import Rulebook
 from orchestrator.store import audit, backup, idempotency, schema, upkeep
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
+from orchestrator.store.participants import Pace
 from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from orchestrator.store.transaction import SqlStore
@@ -255,7 +257,7 @@ def make_process(
     incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
     schema.check_rights(engine)
     upkeep.refuse_unfinished(engine)
-    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()))
+    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()), pace=_pace(settings))
     store.register(registrations)
     registry, queries, metrics = Registry(store), Queries(engine), Metrics()
     metrics.read_levels_from(partial(_levels, queries))
@@ -266,6 +268,7 @@ def make_process(
         owner=incarnation,
         new_id=new_id,
         parked_for=timedelta(hours=settings.parked_expiry_h),
+        circuit=Circuit(orders_min=settings.silent_orders_min),
     )
     ticks: list[Metronome] = []
     line = Line(
@@ -298,6 +301,14 @@ def _write_backup(engine: Engine, directory: Path, keep: int, at: datetime) -> s
     name = backup.create(engine, directory, backup.name_at(at)).name
     backup.prune(directory, keep)
     return name
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        canary=timedelta(milliseconds=settings.canary_ms),
+        first_per_s=settings.recovery_first_per_s,
+        max_per_s=settings.recovery_max_per_s,
+    )
 
 
 def stop_on_signals() -> threading.Event:
@@ -350,6 +361,7 @@ def _services(
         tokens=Tokens(engine),
         claim_key=partial(idempotency.claim, engine),
         audit=partial(audit.note, engine),
+        begin_resync=store.begin_resync,
         metrics_text=lambda: metrics.render()[0],
         readiness=readiness,
         now=now,
@@ -366,12 +378,15 @@ def _answers(ask: Callable[[], object]) -> bool:
 
 
 def _levels(queries: Queries) -> Levels:
+    participants = queries.participants()
     return Levels(
         orders=queries.counts(),
         outbox_age_s=queries.outbox_age_s(),
         outbox_messages=queries.outbox_size(),
         parked=queries.parked_count(),
         quarantine_open=queries.quarantine_count(),
+        participants={one.name: one.state for one in participants},
+        held={one.name: one.held for one in participants},
     )
 
 

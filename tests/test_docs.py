@@ -56,7 +56,10 @@ def exported() -> Iterator[Metric]:
     """Every metric, with a value for each level."""
     metrics = Metrics()
     orders = {("order", "completed", "completed"): 1}
-    metrics.read_levels_from(lambda: Levels(orders=orders, outbox_age_s=0, outbox_messages=0, parked=0, quarantine_open=0))
+    told, held = {"inventory": "silent"}, {"inventory": 1}
+    metrics.read_levels_from(
+        lambda: Levels(orders=orders, outbox_age_s=0, outbox_messages=0, parked=0, quarantine_open=0, participants=told, held=held)
+    )
     yield from metrics.registry.collect()
 
 

@@ -10,7 +10,15 @@ def test_every_promised_metric_is_there_by_name() -> None:
     """A dashboard or an alert would go blind without anyone noticing."""
     metrics = Metrics()
     metrics.read_levels_from(
-        lambda: Levels(orders={("order", "taking_payment", "running"): 3}, outbox_age_s=1.5, outbox_messages=2, parked=1, quarantine_open=4)
+        lambda: Levels(
+            orders={("order", "taking_payment", "running"): 3},
+            outbox_age_s=1.5,
+            outbox_messages=2,
+            parked=1,
+            quarantine_open=4,
+            participants={"inventory": "silent"},
+            held={"inventory": 12},
+        )
     )
     metrics.deadlines_fired.inc()
     metrics.deadline_lateness_s.observe(0.2)
@@ -33,6 +41,9 @@ def test_every_promised_metric_is_there_by_name() -> None:
         "escrow_outbox_messages 2.0",
         "escrow_parked 1.0",
         "escrow_quarantine_open 4.0",
+        'escrow_participant_state{participant="inventory",state="silent"} 1.0',
+        'escrow_participant_state{participant="inventory",state="healthy"} 0.0',
+        'escrow_participant_held{participant="inventory"} 12.0',
         'escrow_quarantined_total{reason="malformed"} 1.0',
         "escrow_returned_total 0.0",
         'escrow_alerts_total{name="undo_silent"} 1.0',

@@ -52,9 +52,11 @@ def due_work(store: Store, limit: int, *, heard_since: datetime | None) -> list[
     `heard_since`: since when some living worker has heard without a break. A reply deadline armed before it is excused: its reply may
     have been lost on our side, so the same attempt is sent again (R9).
     """
-    return [_work(due, heard_since) for due in store.due(limit)]
+    return [work_of(due, heard_since=heard_since) for due in store.due(limit)]
 
 
-def _work(due: Due, heard_since: datetime | None) -> Work:
-    excused = due.participant is not None and (heard_since is None or due.armed_at < heard_since)
+def work_of(due: Due, *, heard_since: datetime | None) -> Work:
+    """A due deadline as an input."""
+    unheard = due.participant is not None and (heard_since is None or due.armed_at < heard_since)
+    excused = due.excused or unheard
     return Work(order_id=due.order_id, input=DeadlineDue(name=due.name, generation=due.generation, excused=excused))

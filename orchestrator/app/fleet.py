@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from orchestrator.app.ports import OutboxMessage
+from orchestrator.app.ports import Due, OutboxMessage
 
 #: How long an idempotency key stands for its order, from its first use; the API says so.
 KEYS_KEPT_FOR = timedelta(days=7)
@@ -23,11 +23,15 @@ class Beat(Protocol):
 
     @property
     def next_due_at(self) -> datetime | None:
-        """The earliest instant at which a deadline can fire, perhaps past."""
+        """The next instant at which a deadline can fire."""
 
     @property
     def dead_owners(self) -> Sequence[str | None]:
         """Owners of outbox rows that have fallen silent; None stands for rows without owner."""
+
+    @property
+    def unwell(self) -> Mapping[str, str]:
+        """The participants that are `silent` or `recovering` (R8)."""
 
     @property
     def earliest_link_up_at(self) -> datetime | None:
@@ -41,7 +45,28 @@ class Fleet(Protocol):
         """Say that this worker lives, and look around. One short transaction."""
 
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
-        """Become the owner of a dead owner's rows (R17). Returns them in journal order per order."""
+        """Become the owner of a dead owner's rows (R17), or of those that may go to a participant that was silent (R8).
+
+        Returns them in journal order per order.
+        """
+
+    def heard(self, names: Collection[str]) -> None:
+        """Write down that participants spoke."""
+
+    def recover(self, name: str) -> bool:
+        """A silent participant spoke: whether this worker is the first to say so."""
+
+    def silence(self, name: str, since: datetime) -> bool:
+        """Many orders find a participant silent since then: whether nobody heard it meanwhile, or knew."""
+
+    def canary(self, name: str) -> Due | None:
+        """What to ask a silent participant for, if it is time to try."""
+
+    def to_resync(self, name: str, limit: int) -> list[Due] | None:
+        """What a resync sends anew next, excused; empty: that was all. None: none is under way."""
+
+    def resynced(self, name: str) -> None:
+        """Nothing more was found to send anew: the resync is done. Idempotent."""
 
     def owned(self, incarnation: str, outbox_ids: Sequence[str]) -> Sequence[str]:
         """Those of these rows that are still this worker's."""

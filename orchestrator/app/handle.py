@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from orchestrator.app import resync
+from orchestrator.app.circuit import Circuit, held_by
 from orchestrator.app.ports import Changes, Parked, Resolved, Store, Transaction
 from orchestrator.app.registry import Registry
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.sizes import too_large
 from orchestrator.app.work import Handled, Outcome, Work
-from orchestrator.contract import Envelope, Topology, canonical, encode
+from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, canonical, encode
 from orchestrator.contract.envelope import from_attributes
 from orchestrator.errors import Conflict, NotFound, RequestError, Unprocessable
 from orchestrator.saga.decide import Decided, decide_all
@@ -39,6 +41,7 @@ class Context:
     owner: str
     new_id: Callable[[], str]
     parked_for: timedelta
+    circuit: Circuit
 
 
 def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] = ()) -> Handled:
@@ -52,16 +55,19 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
     with context.store.transaction() as tx:
         found = tx.lock_orders(order_ids)
         resolutions = tx.lock_quarantined(to_resolve) if to_resolve else {}
-        sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
+        sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now(), held=context.circuit.held)
         sheet.resolutions = resolutions
         _gather(tx, sheet, batch, order_ids)
         outcomes = _apply_all(context, tx, sheet, batch)
-        taken = sheet.unanswered(tx.take_over(sheet.speaking(), context.owner))
+        # What is kept back goes out by its own tap alone; what still is of one that is well again goes before what is said now (R8, R17).
+        kept_back = [held_by(name) for name in context.circuit.held]
+        taken = sheet.unanswered(tx.take_over(sheet.speaking(), context.owner, except_of=kept_back))
         missing = sheet.missing_bodies()
         sheet.fill_bodies(tx.bodies(missing) if missing else {})
         changes = sheet.changes(confirmed)
         tx.write(changes)
-    return Handled(outcomes=outcomes, outbox=[*taken, *changes.outbox], next_deadline_ms=sheet.next_deadline_ms())
+    to_publish = [message for message in changes.outbox if message.owner == context.owner]
+    return Handled(outcomes=outcomes, outbox=[*taken, *to_publish], next_deadline_ms=sheet.next_deadline_ms())
 
 
 def put_off(context: Context, order_id: str, name: str) -> None:
@@ -188,6 +194,8 @@ def _take_kept(sheet: Sheet, order_id: str, message: Message, decision: Decision
 
 def _apply_message(context: Context, sheet: Sheet, work: Work, message: Message, order: Order | None) -> Decision:
     envelope = message.envelope
+    if envelope.type == RESYNC_REQUESTED:
+        return _refuse(sheet, resync.asked_for(sheet, envelope, context.store.participants()), envelope, work)
     # What was parked was known to the worker that parked it.
     if work.parked is None and not context.registry.knows(envelope.type):
         return Decision(order=order, verdict="ignored", reason="unknown_type: no definition names this type")

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from orchestrator import logs
+from orchestrator.app.care import Care
 from orchestrator.app.culprit import bisect
 from orchestrator.app.fire import Hearing, due_work
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
@@ -89,6 +90,7 @@ class Line:
         self._consume = consume
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._relay = Relay()
+        self._care = Care(context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max)
         self._key_retention = KeyRetention(fleet, batch_count_max=limits.batch_count_max)
         self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
         self._link = LinkChanged(consuming=False, publishing=False)
@@ -188,8 +190,8 @@ class Line:
                 else:
                     works.append(item)
         self._batch_before = len(works)
-        works.extend(self._relay.take_late())
-        return works, ticked
+        # First, so that the transaction that deletes their rows re-arms their deadlines (R5).
+        return [*self._relay.take_late(), *works], ticked
 
     def _next(self, until_s: float) -> _Item | None:
         """What comes next; None when nothing does until then, or when the line is to stop."""
@@ -213,6 +215,7 @@ class Line:
         self._watcher.reached("acked")
         self._publish(handled.outbox, committed_s)
         self._watcher.reached("published")
+        self._care.handled(handled, self._persist)
         for work, outcome in handled.outcomes:
             if work.on_outcome is not None:
                 work.on_outcome(outcome)
@@ -282,15 +285,17 @@ class Line:
             beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
             self._database_is_back()
             self._context.registry.forget_marks()
+            owners = self._care.owners(beat)
             if self._link.consuming and self._link_up_at is None:
                 self._link_up_at = beat.now
             self.beat_s = self._monotonic()
             if self._consume:
                 self._fire(beat)
-            for owner in beat.dead_owners:
-                self._adopt(owner)
+            for owner in owners:
+                self._adopt(owner, beat.now)
             self._send_again()
             if self._consume:
+                self._care.ticked(beat, self._monotonic(), self._carry)
                 self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))
                 self._key_retention.ticked(beat.now)
         except TemporaryError as error:
@@ -305,17 +310,20 @@ class Line:
             fired = works and any(outcome.decision and outcome.decision.entry for _, outcome in self._carry(works).outcomes)
             if not fired or len(works) < self._limits.batch_count_max:
                 break
-        if beat.next_due_at is not None and beat.next_due_at > beat.now:
+        if beat.next_due_at is not None:
             self._wake_at(self._monotonic() + (beat.next_due_at - beat.now).total_seconds())
 
-    def _adopt(self, owner: str | None) -> None:
-        """Send what a dead worker left behind."""
+    def _adopt(self, owner: str | None, now: datetime) -> None:
+        """Send what a dead worker left behind, or what was kept back. What lay long is sent late (R5)."""
         if not self._link.publishing:
             return
         messages = self._fleet.adopt(owner, self._context.owner, self._limits.batch_count_max)
         if messages:
             _log.info("messages adopted", action="outbox_adopted", owner=owner, count=len(messages))
-            self._publish(messages, self._monotonic())
+            now_s = self._monotonic()
+            for message in messages:
+                self._relay.sending([message], now_s - max(0.0, (now - message.created_at).total_seconds()))
+            self._bus.publish(messages)
 
     def _send_again(self) -> None:
         """Send again what came back and is still ours; with the link down the API process leaves it to the workers."""

@@ -101,6 +101,9 @@ class Bus(Protocol):
     def inbox_depth(self) -> int | None:
         """Messages ready in the inbox by passive declare; None when the link is down. May block up to 1 s."""
 
+    def consumers(self, participant: str) -> int | None:
+        """Consumers of a participant's command queue by passive declare; None when that is not known. May block up to 1 s."""
+
     def close(self) -> None:
         """Stop consuming, wait up to 2 s for confirms, close. Idempotent."""
 
@@ -168,6 +171,8 @@ class Due:
     armed_at: datetime
     due_at: datetime
     participant: str | None
+    #: Its participant was silent, and this deadline was held back meanwhile (R8).
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,8 @@ class Changes:
     confirmed: list[str] = field(default_factory=list)
     #: Deadlines of ours that made decide raise: (order id, name, put off until).
     put_off: list[tuple[str, str, datetime]] = field(default_factory=list)
+    #: Participants that are to be sent again what is outstanding for them; since when, None: all of it.
+    resyncs: list[tuple[str, datetime | None]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,8 +244,8 @@ class Transaction(Protocol):
     def put_off_counts(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """How often these deadlines (order id, name) were put off already; absent: never."""
 
-    def take_over(self, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
-        """Make `owner` the owner of these orders' outbox rows that others own; returns them in journal order (R17)."""
+    def take_over(self, order_ids: Collection[str], owner: str, *, except_of: Collection[str] = ()) -> list[OutboxMessage]:
+        """Make `owner` the owner of these orders' outbox rows that others own, except of some; returns them in journal order (R17)."""
 
     def write(self, changes: Changes) -> None:
         """Write everything. Raises: DataRefused (bisect), InvariantViolated (a row count is not what it must be)."""
@@ -267,3 +274,6 @@ class Store(Protocol):
 
     def known_types(self) -> frozenset[str]:
         """Every event type that a registered definition names."""
+
+    def participants(self) -> frozenset[str]:
+        """Everyone whom a registered definition asks or tells."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Changes, Delivery, OutboxMessage, Parked, Quarantined, Recorded, Resolution, Resolved
 from orchestrator.contract import Envelope, Topology, Wire, announcement_id, attempt_message_id, canonical, digest, encode
 from orchestrator.contract.envelope import BODY_BYTES_MAX, attributes
@@ -26,8 +27,19 @@ def _digest(envelope: Envelope) -> str:
 class Sheet:
     """One batch in the making. `orders` is the present; `take` moves it on."""
 
-    def __init__(self, topology: Topology, owner: str, new_id: Callable[[], str], orders: Mapping[str, Order], now: datetime) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        owner: str,
+        new_id: Callable[[], str],
+        orders: Mapping[str, Order],
+        now: datetime,
+        *,
+        held: Collection[str] = (),
+    ) -> None:
+        """`held`: the participants whose commands are kept back (R8)."""
         self.now = now
+        self._held = held
         self.orders: dict[str, Order] = dict(orders)
         #: (order id, source, message id) → what journals hold.
         self.recorded: Mapping[tuple[str, str, str], Recorded] = {}
@@ -111,6 +123,10 @@ class Sheet:
         """Try a deadline of ours again later: deciding it raised."""
         self._changes.put_off.append((order_id, name, self.now + wait))
 
+    def resync(self, participant: str, since: datetime | None) -> None:
+        """Send a participant again what is outstanding for it."""
+        self._changes.resyncs.append((participant, since))
+
     def speaking(self) -> set[str]:
         """Ids of the orders that have something to say: their older outbox rows are taken over with it (R17)."""
         return {message.order_id for message in self._changes.outbox} | {order_id for order_id, *_ in self._commands}
@@ -185,6 +201,7 @@ class Sheet:
             self._message(order_id, seq, place, envelope, self._topology.commands, command.participant),
             command_id=command.command_id,
             participant=command.participant,
+            owner=held_by(command.participant) if command.participant in self._held else self._owner,
             mandatory=True,
         )
 

@@ -28,6 +28,12 @@ class Watcher(Protocol):
     def expired(self, count: int) -> None:
         """So many parked messages were put into the quarantine, because nothing they fit came in time."""
 
+    def fell_silent(self, participant: str) -> None:
+        """Many orders find a participant silent (R8)."""
+
+    def recovering(self, participant: str) -> None:
+        """A silent participant gave a sign of life."""
+
     def settled(self, settled: Settled) -> None:
         """A message was confirmed, or came back."""
 
@@ -60,6 +66,15 @@ class LineWatcher:
         if count:
             self._metrics.quarantined.labels(reason="parked_expired").inc(count)
             _log.warning("parked messages were quarantined", action="parked_expired", count=count)
+
+    def fell_silent(self, participant: str) -> None:
+        """Alert."""
+        self._metrics.alerts.labels(name="participant_silent").inc()
+        _log.warning("a participant is silent: what it is asked is kept back", action="participant_silent", participant=participant)
+
+    def recovering(self, participant: str) -> None:
+        """Log it."""
+        _log.info("a silent participant is back: what was kept back goes out", action="participant_recovering", participant=participant)
 
     def settled(self, settled: Settled) -> None:
         """Count what came back."""

@@ -214,6 +214,10 @@ class MemoryBus:
         with self._changed:
             return self._broker.depth(self._inbox) if self._broker.is_open and not self._is_closed else None
 
+    def consumers(self, participant: str) -> int | None:  # noqa: ARG002  # who takes from a queue here leaves no trace
+        """See the port: not known."""
+        return None
+
     def close(self) -> None:
         """See the port."""
         with self._changed:

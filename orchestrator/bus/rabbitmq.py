@@ -31,8 +31,8 @@ from orchestrator.contract import Topology
 DRAIN_LIMIT_S = 2.0
 #: A message that is not confirmed after this, and as long again at most, means that the broker has forgotten it.
 CONFIRM_LIMIT_S = 3.0
-#: How long `inbox_depth` waits for the broker.
-DEPTH_LIMIT_S = 1.0
+#: How long a look at a queue waits for the broker.
+LOOK_LIMIT_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -126,12 +126,13 @@ class RabbitBus:
 
     def inbox_depth(self) -> int | None:
         """See the port. Not for the bus's own thread."""
-        answer: Future[int | None] = Future()
-        if not self._call(lambda: self._ask_depth(answer)):
-            return None
-        with suppress(FutureTimeout):
-            return answer.result(timeout=DEPTH_LIMIT_S)
-        return None
+        found = self._look_at(self._topology.inbox)
+        return None if found is None else int(found.message_count)
+
+    def consumers(self, participant: str) -> int | None:
+        """See the port. Not for the bus's own thread."""
+        found = self._look_at(self._topology.command_queue(participant))
+        return None if found is None else int(found.consumer_count)
 
     def close(self) -> None:
         """See the port. Blocks for at most DRAIN_LIMIT_S + CLOSE_LIMIT_S, and a little."""
@@ -208,22 +209,31 @@ class RabbitBus:
         if self._is_draining and self._inward.is_idle and self._outward.is_idle:
             self._loop.stop()
 
-    def _ask_depth(self, answer: Future[int | None]) -> None:
+    def _look_at(self, queue: str) -> Any:
+        """What the broker says of a queue (`Queue.DeclareOk`); None when it does not in time."""
+        answer: Future[Any] = Future()
+        if not self._call(lambda: self._ask(queue, answer)):
+            return None
+        with suppress(FutureTimeout):
+            return answer.result(timeout=LOOK_LIMIT_S)
+        return None
+
+    def _ask(self, queue: str, answer: Future[Any]) -> None:
         """Ask on a channel of its own: the broker closes it if the queue is missing, and no other is harmed."""
         connection = self._inward.connection or self._outward.connection
         if connection is None:
             answer.set_result(None)
             return
 
-        def reply(channel: Any, depth: int | None) -> None:
+        def reply(channel: Any, found: Any) -> None:
             if not answer.done():
-                answer.set_result(depth)
+                answer.set_result(found)
             if channel.is_open:
                 channel.close()
 
         def ask(channel: Any) -> None:
             channel.add_on_close_callback(lambda closed, _reason: reply(closed, None))
-            channel.queue_declare(self._topology.inbox, passive=True, callback=lambda found: reply(channel, found.method.message_count))
+            channel.queue_declare(queue, passive=True, callback=lambda found: reply(channel, found.method))
 
         connection.channel(on_open_callback=ask)
 

@@ -14,7 +14,7 @@ import httpx
 from pydantic import SecretStr
 
 from orchestrator.cli.session import Session
-from orchestrator.contract import is_order_id
+from orchestrator.contract import is_name, is_order_id
 from orchestrator.errors import EscrowError, RequestError, TemporaryError, Unprocessable
 
 #: Seconds for one answer: the API itself gives up on a database or a handler earlier.
@@ -159,6 +159,13 @@ def order_path(order_id: str, *, admin: str | None = None) -> str:
     if not is_order_id(order_id):
         raise RequestError(f"{order_id!r} is no order id: 1 to 128 letters, digits or characters of ._:~- are.")
     return f"/v1/admin/orders/{_segment(order_id)}/{admin}" if admin else f"/v1/orders/{_segment(order_id)}"
+
+
+def participant_path(name: str, *, admin: str | None = None) -> str:
+    """The path of a participant, or of one of its acts. Raises: RequestError."""
+    if not is_name(name):
+        raise RequestError(f"{name!r} is no name of a participant: 'escrow participant list' shows them.")
+    return f"/v1/admin/participants/{_segment(name)}/{admin}" if admin else f"/v1/participants/{_segment(name)}"
 
 
 def quarantine_path(quarantine_id: str, *, admin: str | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import backup, db, definition, doctor, order, quarantine, rebuild, token, verify
+from orchestrator.cli import backup, db, definition, doctor, order, participant, quarantine, rebuild, token, verify
 from orchestrator.cli.exits import Commands
 from orchestrator.cli.output import print_line
 from orchestrator.cli.session import session_of
@@ -21,6 +21,7 @@ _HELP = "Keeps every order moving: one durable state machine per order, deadline
 
 _NOUNS = (
     ("order", order.app, _LOOK),
+    ("participant", participant.app, _LOOK),
     ("quarantine", quarantine.app, _LOOK),
     ("definition", definition.app, _KEEP),
     ("db", db.app, _KEEP),

@@ -22,10 +22,15 @@ from orchestrator.errors import MessageError
 #: The answer of a participant to a command whose undo came first (R20); Escrow reads it as a refusal.
 COMMAND_TOO_LATE = "CommandTooLate"
 
+#: What a participant publishes about itself when it lost messages or its state (R29): `subject` is its own name, and `since`, if its data
+#: has it, the instant (RFC 3339, UTC) from when it may lack something.
+RESYNC_REQUESTED = "ResyncRequested"
+
 __all__ = [
     "COMMAND_TOO_LATE",
     "ESCROW_NAMESPACE_UUID",
     "QUORUM_ARGUMENTS",
+    "RESYNC_REQUESTED",
     "Envelope",
     "MessageError",
     "Topology",

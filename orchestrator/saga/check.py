@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.contract import COMMAND_TOO_LATE
+from orchestrator.contract import COMMAND_TOO_LATE, RESYNC_REQUESTED
 from orchestrator.errors import Finding
 from orchestrator.saga.bounds import needed_ms
 from orchestrator.saga.check_line import check_line
@@ -84,6 +84,8 @@ def _events(plan: Plan) -> Findings:
                 yield f"{placed.path}.{path}", f"{name} also {roles[name]}.", "Let an event mean one thing."
             if name == COMMAND_TOO_LATE:
                 yield f"{placed.path}.{path}", f"{name} is Escrow's own.", "It is read as a refusal already; remove it."
+            if name == RESYNC_REQUESTED:
+                yield f"{placed.path}.{path}", f"{name} is Escrow's own.", "Name the answer otherwise."
 
 
 def _effects(plan: Plan) -> Findings:

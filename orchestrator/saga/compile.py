@@ -126,3 +126,9 @@ def event_types_of(document: Mapping[str, Any]) -> frozenset[str]:
     answers = {name for step in asked for name in (step["done_on"], *step["refused_on"])}
     answers |= {step["undo"]["done_on"] for step in asked if step["undo"]}
     return frozenset({document["opens_on"], *document["abort_on"], *document.get("events", ())} | answers)
+
+
+def participants_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """Everyone whom an expanded document asks or tells."""
+    notices = [notice for stage in document["stages"] for notice in stage.get("notices", ())]
+    return frozenset(item["participant"] for item in [*document["steps"], *document.get("facts", ()), *notices])

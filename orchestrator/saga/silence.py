@@ -25,7 +25,7 @@ def decide_deadline(rulebook: Rulebook, order: Order, due: DeadlineDue, now: dat
     armed = order.deadlines.get(due.name)
     if armed is None or armed.generation != due.generation:
         return Decision(order=order, verdict="ignored", reason="superseded: this deadline is not armed any more")
-    if armed.due_at is None or armed.due_at > now:
+    if armed.due_at is None or (armed.due_at > now and not (due.excused and armed.participant)):
         return Decision(order=order, verdict="ignored", reason="early: this deadline is not due yet")
     draft = Draft(rulebook, order, now)
     draft.disarm(due.name)
@@ -38,7 +38,7 @@ def decide_deadline(rulebook: Rulebook, order: Order, due: DeadlineDue, now: dat
         _cannot_be_computed(draft, armed, error)
         reason = f"expression: {error}"
     decision = draft.finish(due, "moved", kind="deadline", name=due.name, reason=reason)
-    return replace(decision, fired_late_s=(now - armed.due_at).total_seconds())
+    return replace(decision, fired_late_s=max(0.0, (now - armed.due_at).total_seconds()))
 
 
 def decide_sent_late(rulebook: Rulebook, order: Order, late: SentLate, now: datetime) -> Decision:

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from alembic.runtime.migration import MigrationContext
 from orchestrator.config import environment_with
 from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import NotFound, RequestError, SettingsError
+from orchestrator.store import workers
 from orchestrator.store.dialect import of, reading
-from orchestrator.store.tables import journal, orders, workers
+from orchestrator.store.tables import journal, orders
+from orchestrator.store.tables import workers as workers_table
 
 MANIFEST, POSTGRES_DUMP, SQLITE_COPY = "manifest.json", "escrow.dump", "escrow.sqlite3"
 #: Of the manifest. One that is higher was written by a later release.
@@ -34,8 +36,6 @@ FORMAT = 1
 #: Directories of backups that are being written; what is left of one that was killed has this ending, too.
 _PARTIAL = ".partial"
 _BLOCK_BYTES = 1 << 20
-#: A process that has beaten since then runs.
-_BEATS_WITHIN = timedelta(seconds=5)
 #: Rows fetched at once while the heads of the journals are read.
 _ROWS = 5_000
 
@@ -169,12 +169,11 @@ def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: 
 
 
 def _running(engine: sa.Engine) -> list[str]:
-    """The processes that have beaten of late."""
+    """The processes that beat."""
     with reading(engine) as connection:
-        if not sa.inspect(connection).has_table(workers.name):
+        if not sa.inspect(connection).has_table(workers_table.name):
             return []
-        lately = workers.c.beat_at > of(connection).instant(connection, _BEATS_WITHIN)
-        return list(connection.scalars(sa.select(workers.c.incarnation).where(lately).order_by(workers.c.incarnation)))
+        return workers.living(connection)
 
 
 def last_change(engine: sa.Engine) -> datetime | None:

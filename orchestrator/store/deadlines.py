@@ -12,7 +12,10 @@ import sqlalchemy as sa
 from orchestrator.app.ports import Due
 from orchestrator.saga.order import Deadline
 from orchestrator.store.dialect import Dialect, of, pack_rows
-from orchestrator.store.tables import deadlines, outbox
+from orchestrator.store.tables import deadlines, outbox, participants
+
+#: The columns of a `Due`.
+DUE = tuple(deadlines.c[name] for name in ("order_id", "name", "generation", "armed_at", "due_at", "participant"))
 
 
 def row_of(order_id: str, deadline: Deadline) -> dict[str, Any]:
@@ -50,13 +53,15 @@ def put_off(connection: sa.Connection, rows: Sequence[tuple[str, str, datetime]]
 
 
 def due(connection: sa.Connection, limit: int) -> list[Due]:
-    """What is due by the database's clock, earliest first, without what was put off and what waits for its command to be confirmed."""
-    d = deadlines.c
-    now = of(connection).instant(connection)
-    unconfirmed = sa.exists().where(outbox.c.order_id == d.order_id, outbox.c.command_id == d.command_id)
+    """What is due by the database's clock, earliest first.
+
+    Not what was put off, what waits for its command to be confirmed, and the replies of a participant that is known to be silent (R8).
+    """
+    d, p = deadlines.c, participants.c
+    held_back = sa.exists().where(p.name == d.participant, p.recovered_at > d.armed_at)
     statement = (
-        sa.select(d.order_id, d.name, d.generation, d.armed_at, d.due_at, d.participant)
-        .where(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~unconfirmed)
+        sa.select(*DUE, held_back.label("excused"))
+        .where(may_fire(of(connection).instant(connection)), ~_is_silent())
         .order_by(d.due_at)
         .limit(limit)
     )
@@ -72,13 +77,28 @@ def put_off_counts(connection: sa.Connection, keys: Collection[tuple[str, str]])
     return {(row.order_id, row.name): row.put_off_count for row in rows}
 
 
-def next_due_at() -> sa.ColumnElement[datetime | None]:
-    """The earliest instant at which something can fire, as an expression. In the past: something is overdue."""
+def next_due_at(now: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime | None]:
+    """The earliest instant after `now` at which something can fire, as an expression. What is overdue every tick looks for."""
     d = deadlines.c
-    armed = sa.select(sa.func.min(d.due_at).label("at")).where(d.put_off_until.is_(None))
-    resting = sa.select(sa.func.min(d.put_off_until).label("at"))
+    armed = sa.select(sa.func.min(d.due_at).label("at")).where(d.due_at > now, d.put_off_until.is_(None), ~_is_silent())
+    resting = sa.select(sa.func.min(d.put_off_until).label("at")).where(d.put_off_until > now)
     both = armed.union_all(resting).subquery("instants")
     return sa.select(sa.func.min(both.c.at, type_=d.due_at.type)).scalar_subquery()
+
+
+def may_fire(now: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a deadline is due, was not put off, and does not wait for its command to be confirmed."""
+    d = deadlines.c
+    return sa.and_(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~is_unconfirmed())
+
+
+def is_unconfirmed() -> sa.ColumnElement[bool]:
+    """Whether a deadline's command still lies in the outbox."""
+    return sa.exists().where(outbox.c.order_id == deadlines.c.order_id, outbox.c.command_id == deadlines.c.command_id)
+
+
+def _is_silent() -> sa.ColumnElement[bool]:
+    return sa.exists().where(participants.c.name == deadlines.c.participant, participants.c.state == "silent")
 
 
 @cache

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.contract import canonical
 from orchestrator.errors import SettingsError
-from orchestrator.saga.compile import event_types_of
+from orchestrator.saga.compile import event_types_of, participants_of
 from orchestrator.store.dialect import of, reading, writing
 from orchestrator.store.tables import definitions
 
@@ -93,6 +93,12 @@ def known_types(engine: sa.Engine) -> frozenset[str]:
     with reading(engine) as connection:
         documents = connection.scalars(sa.select(definitions.c.expanded)).all()
     return frozenset(name for document in documents for name in event_types_of(canonical.load(document)))
+
+
+def participants(connection: sa.Connection) -> frozenset[str]:
+    """Everyone whom a registered definition asks or tells."""
+    documents = connection.scalars(sa.select(definitions.c.expanded)).all()
+    return frozenset(name for document in documents for name in participants_of(canonical.load(document)))
 
 
 def _check_openers(registrations: Sequence[Registration]) -> None:

@@ -41,12 +41,13 @@ def forget_commands(connection: sa.Connection, keys: Collection[tuple[str, str]]
         connection.execute(_forget_commands_statement(dialect), dialect.pack_keys("k", keys))
 
 
-def take_over(connection: sa.Connection, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
-    """Make `owner` the owner of these orders' messages that others own, or nobody; returns those, in journal order."""
+def take_over(connection: sa.Connection, order_ids: Collection[str], owner: str, except_of: Collection[str] = ()) -> list[OutboxMessage]:
+    """Make `owner` the owner of these orders' messages that others own, or nobody, except of some; returns those, in journal order."""
     if not order_ids:
         return []
     dialect = of(connection)
-    rows = connection.execute(_take_over_statement(dialect), {"new_owner": owner} | dialect.pack("ids", order_ids))
+    parameters = {"new_owner": owner} | dialect.pack("ids", order_ids) | dialect.pack("except_of", except_of)
+    rows = connection.execute(_take_over_statement(dialect), parameters)
     return in_journal_order(rows)
 
 
@@ -107,7 +108,11 @@ def _take_over_statement(dialect: Dialect) -> Any:
     new_owner = sa.bindparam("new_owner", type_=sa.Text)
     return (
         sa.update(outbox)
-        .where(dialect.among(outbox.c.order_id, "ids"), outbox.c.owner.is_distinct_from(new_owner))
+        .where(
+            dialect.among(outbox.c.order_id, "ids"),
+            outbox.c.owner.is_distinct_from(new_owner),
+            sa.or_(outbox.c.owner.is_(None), ~dialect.among(outbox.c.owner, "except_of")),
+        )
         .values(owner=new_owner)
         .returning(outbox)
     )

@@ -10,16 +10,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.app.circuit import held_by
 from orchestrator.contract import is_name
 from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import Unprocessable
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.order import Order
-from orchestrator.store import counters, snapshots
+from orchestrator.store import counters, participants, snapshots
+from orchestrator.store import definitions as registered
 from orchestrator.store.definitions import Registered
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.journal import read_entry
 from orchestrator.store.orders import read_document
+from orchestrator.store.participants import Health
 from orchestrator.store.quarantine import QuarantineRow
 from orchestrator.store.tables import OPEN_STATUSES, definitions, journal, order_data, order_labels, orders, outbox, parked, quarantine
 
@@ -178,15 +181,22 @@ class Queries:
             return counters.by_status(connection)
 
     def outbox_age_s(self) -> float:
-        """Seconds that the oldest message has waited for its confirm; 0 when none waits."""
+        """Seconds that the oldest message has waited for its confirm, of those that are not kept back (R8); 0 when none waits."""
         with reading(self._engine) as connection:
             # By the index over (owner, created_at) this would be a walk over owners; the outbox is short when all is well.
-            oldest = connection.execute(sa.select(sa.func.min(outbox.c.created_at))).scalar_one()
+            held_back = outbox.c.owner.startswith(held_by(""))
+            statement = sa.select(sa.func.min(outbox.c.created_at)).where(sa.or_(outbox.c.owner.is_(None), ~held_back))
+            oldest = connection.execute(statement).scalar_one()
             return 0.0 if oldest is None else max(0.0, (of(connection).now(connection) - oldest).total_seconds())
 
     def outbox_size(self) -> int:
         """Messages not yet confirmed."""
         return self._count(outbox)
+
+    def participants(self) -> list[Health]:
+        """The health of every participant that a registered definition names, or of which something was noted, by name (R8)."""
+        with reading(self._engine) as connection:
+            return participants.health(connection, registered.participants(connection))
 
     def parked_count(self) -> int:
         """Messages waiting for their order to open."""

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -314,14 +315,26 @@ quarantine = Table(
     Index(None, "order_id"),
 )
 
-#: Health of participants (R8); filled by the circuit of a later release.
+#: Health of participants (R8).
 participants = Table(
     "participants",
     metadata,
     Column("name", Name, nullable=False),
+    #: `healthy`, `silent` or `recovering`, and since when.
     Column("state", Text, nullable=False),
     Column("changed_at", Instant, nullable=False),
+    #: The last sign of life that was written down; it may be some seconds older than the last one heard.
     Column("last_reply_at", Instant),
+    #: The last sign of life that ended a silence: deadlines armed before it are excused.
+    Column("recovered_at", Instant),
+    #: When the next canary may go out.
+    Column("canary_at", Instant),
+    #: Commands that may go out, how many more a second, and as of when.
+    Column("tokens", Float, nullable=False),
+    Column("rate_per_s", Float, nullable=False),
+    Column("refilled_at", Instant, nullable=False),
+    #: A resync is under way: what was last sent since then, and before `recovered_at`, is sent again. Null: none is.
+    Column("resync_from", Instant),
     PrimaryKeyConstraint("name"),
 )
 

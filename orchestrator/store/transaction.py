@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from uuid import uuid5
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from orchestrator.store import (
     orders,
     outbox,
     parked,
+    participants,
     quarantine,
     snapshots,
     timeline,
@@ -35,9 +37,10 @@ from orchestrator.store.dialect import of, reading, writing
 class SqlTransaction:
     """One write transaction (`app.ports.Transaction`)."""
 
-    def __init__(self, connection: sa.Connection, shard: int) -> None:
+    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace) -> None:
         self._connection = connection
         self._shard = shard
+        self._pace = pace
 
     def lock_orders(self, order_ids: Collection[str]) -> dict[str, Order]:
         """See the port."""
@@ -67,9 +70,9 @@ class SqlTransaction:
         """How often deadlines, by (order id, name), were put off so far: the backoff grows with it."""
         return deadlines.put_off_counts(self._connection, keys)
 
-    def take_over(self, order_ids: Collection[str], owner: str) -> list[OutboxMessage]:
+    def take_over(self, order_ids: Collection[str], owner: str, *, except_of: Collection[str] = ()) -> list[OutboxMessage]:
         """See the port."""
-        return outbox.take_over(self._connection, order_ids, owner)
+        return outbox.take_over(self._connection, order_ids, owner, except_of)
 
     def write(self, changes: Changes) -> None:
         """See the port. Rows that answer or replace something are deleted before new ones are written under the same key."""
@@ -88,6 +91,8 @@ class SqlTransaction:
         parked.delete(connection, changes.unparked)
         quarantine.resolve(connection, changes.resolved)
         quarantine.insert(connection, changes.quarantined)
+        for name, since in sorted(changes.resyncs, key=itemgetter(0)):
+            participants.begin_resync(connection, name, since, self._pace)
         # Last: their rows are shared by the orders of all, so they are locked for the shortest time.
         counters.add(connection, counters.deltas(changes.opened, changes.moved, changes.before), self._shard)
 
@@ -95,16 +100,17 @@ class SqlTransaction:
 class SqlStore:
     """The database (`app.ports.Store`), and what workers need of it besides."""
 
-    def __init__(self, engine: sa.Engine, *, shard: int) -> None:
-        """`shard`: any integer that differs between workers, to spread the counters."""
+    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE) -> None:
+        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent."""
         self._engine = engine
+        self._pace = pace
         self._shard = shard
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
         """See the port."""
         with writing(self._engine) as connection:
-            yield SqlTransaction(connection, self._shard)
+            yield SqlTransaction(connection, self._shard, self._pace)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -139,6 +145,11 @@ class SqlStore:
         """See the port."""
         return definitions.known_types(self._engine)
 
+    def participants(self) -> frozenset[str]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return definitions.participants(connection)
+
     # --- workers and their messages ---
 
     def beat(self, incarnation: str, role: str, link_up_at: datetime | None) -> workers.Beat:
@@ -150,7 +161,7 @@ class SqlStore:
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
         """Take the messages of a dead worker (None: of nobody) under the lock of its row. Call again until empty."""
         with writing(self._engine) as connection:
-            return workers.adopt(connection, owner, by, limit)
+            return workers.adopt(connection, owner, by, limit, self._pace)
 
     def owned(self, incarnation: str, outbox_ids: Collection[str]) -> list[str]:
         """Those of the messages that a worker still owns, in journal order."""
@@ -171,6 +182,43 @@ class SqlStore:
         """A worker stops cleanly. Idempotent."""
         with writing(self._engine) as connection:
             workers.leave(connection, incarnation)
+
+    # --- the health of participants ---
+
+    def heard(self, names: Collection[str]) -> None:
+        """See `participants.heard`."""
+        with writing(self._engine) as connection:
+            participants.heard(connection, names, self._pace)
+
+    def recover(self, name: str) -> bool:
+        """See `participants.recover`."""
+        with writing(self._engine) as connection:
+            return participants.recover(connection, name, self._pace)
+
+    def silence(self, name: str, since: datetime) -> bool:
+        """See `participants.silence`."""
+        with writing(self._engine) as connection:
+            return participants.silence(connection, name, since)
+
+    def canary(self, name: str) -> Due | None:
+        """See `participants.canary`."""
+        with reading(self._engine) as connection:
+            return participants.canary(connection, name)
+
+    def to_resync(self, name: str, limit: int) -> list[Due] | None:
+        """See `participants.to_resync`."""
+        with reading(self._engine) as connection:
+            return participants.to_resync(connection, name, limit)
+
+    def resynced(self, name: str) -> None:
+        """See `participants.resynced`."""
+        with writing(self._engine) as connection:
+            participants.resynced(connection, name)
+
+    def begin_resync(self, name: str, since: datetime | None) -> None:
+        """See `participants.begin_resync`."""
+        with writing(self._engine) as connection:
+            participants.begin_resync(connection, name, since, self._pace)
 
     # --- housekeeping ---
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.app.circuit import participant_of
 from orchestrator.app.ports import OutboxMessage
-from orchestrator.store import deadlines, outbox
+from orchestrator.store import deadlines, outbox, participants
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import Instant, Name, workers
 from orchestrator.store.tables import outbox as outbox_table
@@ -28,12 +29,14 @@ class Beat:
 
     #: The database's clock.
     now: datetime
-    #: The earliest instant at which a deadline can fire, perhaps past; None: none is armed.
+    #: The next instant at which a deadline can fire, not one that is past; None: there is none.
     next_due_at: datetime | None
     #: Whose messages are to be adopted; None stands for nobody. May name workers that left no message: adopting forgets them.
     dead_owners: list[str | None]
     #: When the first of the living workers' consumer links came up (R9); None: no link is up.
     earliest_link_up_at: datetime | None
+    #: The participants that are not healthy, with their states (R8).
+    unwell: dict[str, participants.State]
 
 
 def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None) -> Beat:
@@ -53,6 +56,7 @@ def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: dat
         next_due_at=rows[0].next_due_at,
         dead_owners=[None if row.dead == NOBODY else row.dead for row in rows if row.dead is not None],
         earliest_link_up_at=min(links, default=None),
+        unwell=participants.read_unwell(rows[0].unwell),
     )
 
 
@@ -64,11 +68,14 @@ def living(connection: sa.Connection) -> list[str]:
     )
 
 
-def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
-    """Take the messages of a dead worker (None: of nobody), whole orders, about `limit` of them; in journal order.
+def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int, pace: participants.Pace) -> list[OutboxMessage]:
+    """Take the messages of a dead worker (None: of nobody), whole orders, about `limit` of them; in journal order. Of those that are kept
+    back for a participant, what may go out by now.
 
     Empty when the worker lives after all, or nothing is left: then its row is deleted. Call again until empty.
     """
+    if (kept_for := participant_of(owner)) is not None:
+        return participants.let_out(connection, kept_for, by, limit, pace)
     dialect = of(connection)
     name = NOBODY if owner is None else owner
     never = {"incarnation": name, "role": NOBODY, "beat_at": _NEVER, "link_up_at": None}
@@ -103,7 +110,12 @@ def _look(
     silent_since = dialect.instant(connection, SILENCE)
     w = workers.c
     first_link = sa.select(sa.func.min(w.link_up_at, type_=Instant)).where(w.beat_at > silent_since).scalar_subquery()
-    one = sa.select(now.label("now"), deadlines.next_due_at().label("next_due_at"), first_link.label("link_up_at"))
+    one = sa.select(
+        now.label("now"),
+        deadlines.next_due_at(dialect.instant(connection)).label("next_due_at"),
+        first_link.label("link_up_at"),
+        participants.unwell().label("unwell"),
+    )
     one_row = (one if beaten is None else one.select_from(beaten)).subquery("one")
     dead = _dead(incarnation, silent_since)
     return sa.select(one_row, dead.c.dead).select_from(one_row.outerjoin(dead, sa.true()))

@@ -16,14 +16,23 @@ from starlette.responses import Response
 from orchestrator import logs
 from orchestrator.errors import EscrowError, InvariantViolated, RequestError, TemporaryError
 from orchestrator.web import params, problems
-from orchestrator.web.api import about, acts, definitions, health, models, orders, quarantine, travel
+from orchestrator.web.api import about, acts, definitions, health, models, orders, participants, quarantine, travel
 from orchestrator.web.auth import Needs, Open
 from orchestrator.web.services import Services
 from orchestrator.web.shield import Shield
 
 log = logs.get(__name__)
 
-ROUTERS = (orders.router, travel.router, acts.router, definitions.router, quarantine.router, health.router, about.router)
+ROUTERS = (
+    orders.router,
+    travel.router,
+    acts.router,
+    definitions.router,
+    participants.router,
+    quarantine.router,
+    health.router,
+    about.router,
+)
 #: The API's own version; `/v1` in the addresses changes only when a caller would break.
 API_VERSION = "1"
 

@@ -67,6 +67,8 @@ class Services:
     tokens: Tokens
     claim_key: ClaimKey
     audit: Audit
+    #: Send a participant again what is outstanding for it, and was last sent since an instant.
+    begin_resync: Callable[[str, datetime | None], None]
     #: The exposition of Prometheus.
     metrics_text: Callable[[], bytes]
     readiness: Callable[[], Readiness]

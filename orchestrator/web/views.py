@@ -21,6 +21,7 @@ from orchestrator.web.auth import Caller
 if TYPE_CHECKING:
     from orchestrator.app.travel import Then
     from orchestrator.store.definitions import Registered
+    from orchestrator.store.participants import Health
     from orchestrator.store.quarantine import QuarantineRow
 
 #: Members of an effect that carry what customers wrote.
@@ -119,6 +120,21 @@ def definition_view(row: Registered, *, whole: bool = False) -> dict[str, Any]:
         view["document"] = canonical.load(row.raw)
         view["expanded"] = canonical.load(row.expanded)
     return view
+
+
+def participant_view(health: Health) -> dict[str, Any]:
+    """How a participant is."""
+    return {
+        "name": health.name,
+        "state": health.state,
+        "since": _plain(health.since),
+        "heard_at": _plain(health.heard_at),
+        "recovered_at": _plain(health.recovered_at),
+        "held": health.held,
+        "overdue": health.overdue,
+        "rate_per_s": round(health.rate_per_s if health.state == "recovering" else 0.0, 1),
+        "resync_under_way": health.resync_under_way,
+    }
 
 
 def quarantine_view(row: QuarantineRow, caller: Caller, *, whole: bool = False) -> dict[str, Any]:

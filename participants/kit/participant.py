@@ -41,7 +41,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from orchestrator.contract import MessageError, Wire, decode
+from orchestrator.contract import RESYNC_REQUESTED, Envelope, MessageError, Wire, canonical, decode
+from participants.kit import answers
 from participants.kit.database import is_temporary
 from participants.kit.facts import Fact, FactRefusedError, UnknownFactError, make_fact
 from participants.kit.handlers import Command, Handlers, Tx
@@ -77,10 +78,11 @@ class Participant(Handlers):
         self.ledger = Ledger(name)
         self._totals = totals
         self._rules = Rules(self.ledger, self, clock)
+        self._clock = clock
         # Outbox ids sort by start of the process, then by place: what an earlier process left is published in its order.
         self._incarnation = f"{int(clock().timestamp() * 1000):014d}-{uuid4().hex[:12]}"
         self._places = itertools.count()
-        # Events of facts, committed by other threads, that the runner has not taken yet.
+        # Events of facts, and requests, committed by other threads, that the runner has not taken yet.
         self._reported: deque[Outgoing] = deque()
         self._log = logging.getLogger(f"participants.{name}")
         for tables in (self.ledger.metadata, metadata):
@@ -127,8 +129,21 @@ class Participant(Handlers):
         self._reported.extend(outgoing)
         return fact.message_id
 
+    def request_resync(self, since: datetime | None = None) -> str:
+        """Ask Escrow to send again what is outstanding (R29), if it was sent since an instant (aware; None: ever). Safe for threads.
+
+        Committed on return; the runner publishes it, or the next process if this one dies. Returns its message id. Raises: see `happened`.
+        """
+        data = {} if since is None else {"since": canonical.format_time(since)}
+        envelope = Envelope(id=str(uuid4()), source=self.name, type=RESYNC_REQUESTED, subject=self.name, time=self._clock(), data=data)
+        outgoing = Outgoing(self._next_outbox_id(), self.ledger.message(envelope.id, envelope.type, self.name, answers.body(envelope)))
+        with self.engine.begin() as connection:
+            self.ledger.enqueue(connection, [outgoing])
+        self._reported.append(outgoing)
+        return envelope.id
+
     def reported(self) -> list[Outgoing]:
-        """The events of facts that were committed since the last call: to be published by whoever runs the participant."""
+        """Events of facts, and requests, that were committed since the last call: to be published by whoever runs the participant."""
         return [self._reported.popleft() for _ in range(len(self._reported))]
 
     def settle(self) -> None:

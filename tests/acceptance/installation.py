@@ -26,7 +26,7 @@ PATIENCE_S = 30.0
 class Installation:
     """Made and ended by `installed`. Times are seconds."""
 
-    def __init__(self, home: Path, *, database_url: str, amqp_url: str) -> None:
+    def __init__(self, home: Path, *, database_url: str, amqp_url: str, settings: Mapping[str, str]) -> None:
         self.home = home
         self.namespace = f"acceptance-{uuid4().hex[:10]}"
         self.database_url = database_url
@@ -41,6 +41,7 @@ class Installation:
             "ESCROW_DEFINITIONS": str(definitions),
             "ESCROW_LOG_FORMAT": "json",
             "PYTHONDONTWRITEBYTECODE": "",  # many processes: compile once
+            **settings,
         }
         self._amqp_url = amqp_url
         self._numbers = itertools.count(1)
@@ -271,9 +272,12 @@ class Installation:
 
 
 @contextmanager
-def installed(home: Path, *, database_url: str, amqp_url: str) -> Iterator[Installation]:
-    """An installation that is not started yet. At its end `escrow verify` must be clean, and everything is taken away."""
-    installation = Installation(home, database_url=database_url, amqp_url=amqp_url)
+def installed(home: Path, *, database_url: str, amqp_url: str, settings: Mapping[str, str] | None = None) -> Iterator[Installation]:
+    """An installation that is not started yet; `settings` are added to its environment.
+
+    At its end `escrow verify` must be clean, and everything is taken away.
+    """
+    installation = Installation(home, database_url=database_url, amqp_url=amqp_url, settings=settings or {})
     try:
         yield installation
         installation.command("verify")

@@ -89,7 +89,10 @@ CALM = Story(name="calm", opens_on="CalmPlaced", deadline_s=60, participants=PLA
 #: Participants played by the test, and deadlines that pass.
 BRISK = Story(name="brisk", opens_on="BriskPlaced", deadline_s=0.7, participants=PLAYED)
 
-STORIES = (ORDER, SWIFT, CALM, BRISK)
+#: Real participants, and waits that are to outages of seconds what half a minute is to outages of minutes.
+OUTAGE = Story(name="outage", opens_on="OutagePlaced", deadline_s=5, first_s=1, participants=REAL)
+
+STORIES = (ORDER, SWIFT, CALM, BRISK, OUTAGE)
 
 DATA = {
     "lines": [{"sku": "anvil", "quantity": 2}],

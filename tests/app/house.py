@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.ports import Delivery, OutboxMessage
 from orchestrator.app.registry import Registry
@@ -51,6 +52,7 @@ class House:
             owner=owner,
             new_id=lambda: f"id-{next(self._ids)}",
             parked_for=timedelta(hours=24),
+            circuit=Circuit(orders_min=10),
         )
 
     def handle(self, *works: Work, context: Context | None = None, confirmed: Sequence[str] = ()) -> Handled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -127,6 +128,13 @@ class RabbitWorld:
     def commands(self, participant: str, count: int) -> list[bytes]:
         """See `World`."""
         return [self.channel.basic_get(self.topology.command_queue(participant), auto_ack=True)[2] for _ in range(count)]
+
+    @contextmanager
+    def consuming(self, participant: str) -> Iterator[None]:
+        """Somebody is at a participant's queue."""
+        tag = self.channel.basic_consume(self.topology.command_queue(participant), lambda *_: None)
+        yield
+        self.channel.basic_cancel(tag)
 
 
 @pytest.fixture

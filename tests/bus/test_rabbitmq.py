@@ -319,6 +319,22 @@ def test_absent_broker_is_waited_for(errors: queue.Queue[str]) -> None:
     bus.close()
 
 
+def test_consumers_of_a_command_queue_are_counted(rabbit: RabbitWorld) -> None:
+    """Broken: nobody would see that a participant is gone before its deadlines pass (R8); or a missing queue would harm the link."""
+    bus, mailbox = rabbit.bus(), Mailbox()
+    bus.start(mailbox, consume=False)
+    mailbox.link(publishing=True)
+
+    assert (bus.consumers("inventory"), bus.consumers("nobody")) == (0, None)
+
+    with rabbit.consuming("inventory"):
+        assert bus.consumers("inventory") == 1
+
+    bus.close()
+
+    assert bus.consumers("inventory") is None
+
+
 def test_retry_delay_is_bounded() -> None:
     """Broken: reconnects would hammer the broker, or come minutes after it is back."""
     delays = [retry_delay(failures, 1.0) for failures in range(2000)]

@@ -31,7 +31,7 @@ STEADY = Story(name="steady", opens_on="SteadyPlaced", deadline_s=5, participant
 
 def steady(home: Path, *, database_url: str, amqp_url: str) -> Installation:
     """An installation that knows the definition `STEADY`, not started yet."""
-    escrow = Installation(home, database_url=database_url, amqp_url=amqp_url)
+    escrow = Installation(home, database_url=database_url, amqp_url=amqp_url, settings={})
     STEADY.write(home / "definitions")
     return escrow
 

@@ -177,7 +177,7 @@ def test_the_findings_of_a_problem_are_told(api: Api, escrow: Escrow) -> None:
     assert "body.data: Field required." in escrow("order", "list").stderr
 
 
-_NOUNS = ("order", "quarantine", "definition", "db", "token", "--version", "--debug", "nothing")
+_NOUNS = ("order", "participant", "quarantine", "definition", "db", "token", "--version", "--debug", "nothing")
 _VERBS = (
     "list",
     "show",
@@ -249,5 +249,5 @@ def test_the_whole_command_line_has_every_command() -> None:
     """A command of the documentation would not exist."""
     result = CliRunner().invoke(app, ["--help"])
 
-    for name in ("demo", "up", "serve", "worker", "order", "quarantine", "definition", "db", "doctor", "token", "verify"):
+    for name in ("demo", "up", "serve", "worker", "order", "participant", "quarantine", "definition", "db", "doctor", "token", "verify"):
         assert f" {name} " in result.stdout

@@ -80,6 +80,17 @@ def test_a_deadline_fires_once_and_never_early_or_superseded() -> None:
     assert told.feed(due).entry is None
 
 
+def test_an_excused_reply_deadline_may_come_early_and_no_other() -> None:
+    """Else a participant that lost what it was sent waits for every deadline to pass; or patience ends early (R18, R29)."""
+    told = story()
+    armed = told.order.deadlines["reply:reserve_inventory.0.1"]
+    decision = told.feed(DeadlineDue(name=armed.name, generation=armed.generation, excused=True))
+    assert ([command.attempt for command in decision.commands], decision.fired_late_s) == ([1], 0)
+    assert told.order.deadlines[armed.name].generation != armed.generation
+    patience = told.order.deadlines["patience"]
+    assert told.feed(DeadlineDue(name="patience", generation=patience.generation, excused=True)).entry is None
+
+
 def test_a_late_firing_says_how_late() -> None:
     """Else the lateness metric lies."""
     told = story()

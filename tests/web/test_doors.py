@@ -36,6 +36,8 @@ VIEWERS = {
         "/v1/orders/{order_id}/at/{when}",
         "/v1/definitions",
         "/v1/definitions/{name}/{version}",
+        "/v1/participants",
+        "/v1/participants/{name}",
         "/v1/quarantine",
         "/v1/quarantine/{quarantine_id}",
         "/metrics",

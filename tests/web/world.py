@@ -11,6 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context, handle
 from orchestrator.app.ports import Changes, Quarantined
 from orchestrator.app.registry import Registry
@@ -70,6 +71,7 @@ class World:
             owner="web",
             new_id=self.new_id,
             parked_for=timedelta(hours=24),
+            circuit=Circuit(orders_min=10),
         )
 
     def services(self) -> Services:
@@ -81,6 +83,7 @@ class World:
             tokens=self.tokens,
             claim_key=partial(idempotency.claim, self.engine),
             audit=partial(audit.note, self.engine),
+            begin_resync=self.store.begin_resync,
             metrics_text=lambda: b"escrow_orders 1\n",
             readiness=lambda: Readiness(checks=self.checks, needed=self.needed),
             now=self.now,

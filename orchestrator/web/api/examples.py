@@ -155,6 +155,18 @@ QUARANTINED: dict[str, Any] = {
 }
 QUARANTINE = {"items": [QUARANTINED], "next_cursor": None}
 MESSAGE = {**QUARANTINED, "content_type": "application/cloudevents+json", "headers": {}, "body": '{"specversion":"1.0"}'}
+PARTICIPANT: dict[str, Any] = {
+    "name": "inventory",
+    "state": "silent",
+    "since": "2026-11-21T02:42:00.000000Z",
+    "heard_at": "2026-11-21T02:41:20.000000Z",
+    "recovered_at": None,
+    "held": 812,
+    "overdue": 95,
+    "rate_per_s": 0.0,
+    "resync_under_way": False,
+}
+PARTICIPANTS = {"items": [PARTICIPANT], "next_cursor": None}
 REPLAY = {"quarantine_id": QUARANTINED["quarantine_id"], "verdict": "moved", "reason": None}
 HEALTH = {"status": "ok"}
 METRICS = 'escrow_orders{definition="order",state="completed",status="completed"} 3\n'

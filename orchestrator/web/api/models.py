@@ -87,6 +87,13 @@ class ReasonBody(_Body):
     reason: Reason
 
 
+class ResyncBody(_Body):
+    """Why, and from when."""
+
+    reason: Reason
+    since: TimeText | None = None
+
+
 class WaitView(BaseModel):
     """Whom an order waits for."""
 
@@ -309,6 +316,29 @@ class QuarantinePage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     items: list[QuarantineView]
+    next_cursor: str | None
+
+
+class ParticipantView(BaseModel):
+    """How a participant is (R8)."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    state: Literal["healthy", "silent", "recovering"]
+    since: str | None = Field(description="When it came to this state; null: it was never otherwise.")
+    heard_at: str | None = Field(description="The last sign of life that was written down: every two seconds at most.")
+    recovered_at: str | None = Field(description="When its last silence, or resync, began to end.")
+    held: int = Field(description="Commands kept back for it.")
+    overdue: int = Field(description="Replies that it owes.")
+    rate_per_s: float = Field(description="Commands a second that it is sent while it recovers.")
+    resync_under_way: bool
+
+
+class ParticipantsPage(BaseModel):
+    """All participants, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[ParticipantView]
     next_cursor: str | None
 
 

@@ -1,0 +1,168 @@
+"""What this worker sees of the participants' health (R8): who was asked, who spoke, and whom many orders find silent.
+
+The circuit itself is in the database, where all workers agree on it; here is what one of them knows as of its last tick, and what it has to
+report. A mistake does little harm: the first word of a participant that was called silent wrongly ends its silence in every worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from orchestrator.app.work import Handled, Outcome, Work
+from orchestrator.saga.inputs import DeadlineDue, Message
+
+#: Between two notes of a participant that is heard all the time, in seconds.
+NOTE_EVERY_S = 2.0
+#: So long must orders have found a participant silent: longer than another worker may have heard it and not yet have written it down.
+SUSPECT_FOR = timedelta(seconds=3)
+#: So long must its queue have been without a consumer: longer than a participant takes to be started anew.
+UNATTENDED_FOR = timedelta(seconds=10)
+#: Orders that are remembered for one participant: enough to tell half of them.
+_REMEMBERED_MAX = 10_000
+_HELD = "held:"
+
+
+def held_by(participant: str) -> str:
+    """The owner of the messages that are kept back for a participant. It never beats."""
+    return f"{_HELD}{participant}"
+
+
+def participant_of(owner: str | None) -> str | None:
+    """For whom an owner of messages keeps them back; None: it is a worker, or nobody."""
+    return owner.removeprefix(_HELD) if owner is not None and owner.startswith(_HELD) else None
+
+
+@dataclass(slots=True)
+class _Orders:
+    """Some orders, and since when there are any. Times are the database's."""
+
+    since: datetime | None = None
+    ids: set[str] = field(default_factory=set)
+
+    def add(self, order_id: str, at: datetime) -> None:
+        self.since = self.since or at
+        if len(self.ids) < _REMEMBERED_MAX:
+            self.ids.add(order_id)
+
+    def last(self, now: datetime, least: timedelta) -> bool:
+        return self.since is not None and now - self.since >= least
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Since the participant was last heard."""
+
+    asked: _Orders = field(default_factory=_Orders)
+    overdue: _Orders = field(default_factory=_Orders)
+    #: Since when its queue is found without a consumer.
+    unattended_at: datetime | None = None
+
+
+class Circuit:
+    """Not thread-safe: it belongs to the handler thread. Times of notes are monotonic seconds, all others the database's."""
+
+    def __init__(self, *, orders_min: int) -> None:
+        self._orders_min = orders_min
+        self._seen: dict[str, _Seen] = {}
+        self._noted_s: dict[str, float] = {}
+        self._spoke: set[str] = set()
+        #: Whom this worker knows as participants: others publish events, too.
+        self._known: set[str] = set()
+        #: Those that are known to be silent, and those that recover: what is sent to them waits its turn.
+        self.silent: frozenset[str] = frozenset()
+        self.recovering: frozenset[str] = frozenset()
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Whose commands are kept back."""
+        return self.silent | self.recovering
+
+    def told(self, states: Mapping[str, str]) -> None:
+        """What the database says of those that are not healthy."""
+        self.silent = frozenset(name for name, state in states.items() if state == "silent")
+        self.recovering = frozenset(states) - self.silent
+
+    def noted(self, handled: Handled) -> None:
+        """A batch was committed."""
+        for work, outcome in handled.outcomes:
+            if not work.dry_run and work.order_id is not None:
+                self._note(work, work.order_id, outcome)
+
+    def _note(self, work: Work, order_id: str, outcome: Outcome) -> None:
+        decision = outcome.decision
+        if decision is None:
+            return
+        if isinstance(work.input, Message) and work.delivery is not None and decision.quarantine is None:
+            self._heard(work.input.envelope.source, is_answer=bool(decision.answered))
+        if decision.entry is None:
+            return
+        for command in decision.commands:
+            self._known.add(command.participant)
+            self._seen.setdefault(command.participant, _Seen()).asked.add(order_id, decision.entry.at)
+        if isinstance(work.input, DeadlineDue) and not work.input.excused and outcome.order is not None:
+            what, _, key = work.input.name.partition(":")
+            if what in {"reply", "undo_reply"} and key in outcome.order.asks:
+                participant = outcome.order.asks[key].participant
+                self._seen.setdefault(participant, _Seen()).overdue.add(order_id, decision.entry.at)
+
+    def _heard(self, source: str, *, is_answer: bool) -> None:
+        self._spoke.add(source)
+        self._seen.pop(source, None)
+        if is_answer:
+            self._known.add(source)
+
+    def revived(self) -> list[str]:
+        """Silent participants that spoke since the last tick: each is told once."""
+        spoke = sorted(self._spoke & self.silent)
+        self.recovering |= frozenset(spoke)
+        self.silent -= frozenset(spoke)
+        return spoke
+
+    def to_note(self, at_s: float) -> list[str]:
+        """Participants that spoke since the last tick, and of which that was not written down of late."""
+        due = sorted(name for name in self._spoke & self._known if at_s - self._noted_s.get(name, -NOTE_EVERY_S) >= NOTE_EVERY_S)
+        self._noted_s |= dict.fromkeys(due, at_s)
+        self._spoke.clear()
+        return due
+
+    def unanswered(self, now: datetime) -> list[str]:
+        """Whom enough orders have asked in vain for a while: is anybody at their queues?"""
+        return sorted(
+            name
+            for name, seen in self._seen.items()
+            if name not in self.silent and len(seen.asked.ids) >= self._orders_min and seen.asked.last(now, SUSPECT_FOR)
+        )
+
+    def attended(self, name: str, now: datetime, consumers: int | None) -> None:
+        """How many consumers a participant's queue has; None: not known."""
+        seen = self._seen.get(name)
+        if seen is not None:
+            seen.unattended_at = None if consumers != 0 else seen.unattended_at or now
+
+    def suspects(self, now: datetime) -> dict[str, datetime]:
+        """Who seems to be silent, and since when: so many orders at least, and half of those that asked, found it so; or so many asked
+        it, and nobody is at its queue.
+        """
+        found: dict[str, datetime] = {}
+        for name, seen in self._seen.items():
+            if name in self.silent:
+                continue
+            overdue, asked = len(seen.overdue.ids), len(seen.asked.ids | seen.overdue.ids)
+            many = overdue >= self._orders_min and overdue * 2 >= asked
+            if many and seen.overdue.since is not None and seen.overdue.last(now, SUSPECT_FOR):
+                found[name] = seen.overdue.since
+            elif seen.unattended_at is not None and asked >= self._orders_min and now - seen.unattended_at >= UNATTENDED_FOR:
+                found[name] = seen.unattended_at
+        return found
+
+    def fell_silent(self, name: str) -> None:
+        """The database agrees that it is silent."""
+        self.silent |= {name}
+        self.recovering -= {name}
+        self._seen.pop(name, None)
+
+    def was_heard(self, name: str) -> None:
+        """What was seen of a suspect counts no more: somebody else heard it, or called it silent before."""
+        self._seen.pop(name, None)
