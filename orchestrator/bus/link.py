@@ -30,7 +30,7 @@ RETRY_MAX_S = 10.0
 RETRY_SETUP_S = 10.0
 #: A link that was up for so long begins its backoff anew.
 STEADY_S = 10.0
-#: The broker's time to let a new session work: a cluster that has just lost a node may leave a question unanswered.
+#: The broker's time for each step until a new session works: a cluster that has just lost a node may leave a question unanswered.
 SET_UP_LIMIT_S = 5.0
 #: The broker's time to answer our closing.
 CLOSE_LIMIT_S = 2.0
@@ -160,14 +160,14 @@ class Link:
             return
         self._channel = channel
         channel.add_on_close_callback(self._on_channel_closed)
-        self._cancel(self._set_up_timer)
-        self._set_up_timer = self._loop.call_later(SET_UP_LIMIT_S, self._give_up)
         self._set_up(channel, list(self._parts) if self._declares else [part for part in self._parts if not isinstance(part, Binding)])
 
     def _set_up(self, channel: Any, parts: list[Part]) -> None:
         """Declare or verify the parts, one at a time: each answer leads to the next."""
         if channel is not self._channel:
             return
+        self._cancel(self._set_up_timer)
+        self._set_up_timer = self._loop.call_later(SET_UP_LIMIT_S, self._give_up)
         if not parts:
             self._enter(channel)
             return
@@ -191,7 +191,7 @@ class Link:
 
     def _give_up(self) -> None:
         self._set_up_timer = None
-        self._note(Unreliable(f"did not let us work within {SET_UP_LIMIT_S:.0f} s"))
+        self._note(Unreliable(f"did not answer within {SET_UP_LIMIT_S:.0f} s"))
         self._let_go()
 
     def _forget_failures(self) -> None:
