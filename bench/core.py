@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from orchestrator.contract import Envelope, canonical, command_id
+from orchestrator.loading import load_definitions
 from orchestrator.saga.decide import decide
 from orchestrator.saga.inputs import Message
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.wiring import load_definitions
 
 #: Calls a round, and rounds; the fastest round counts, as the others had something else in their way.
 _CALLS, _ROUNDS = 500, 9

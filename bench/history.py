@@ -32,10 +32,11 @@ from orchestrator.app.registry import Registry
 from orchestrator.app.restore import Report
 from orchestrator.app.work import Work
 from orchestrator.contract import Topology
+from orchestrator.loading import load_definitions
 from orchestrator.store import schema, tables, upkeep
 from orchestrator.store.engine import make_engine
 from orchestrator.store.transaction import SqlStore
-from orchestrator.wiring import load_definitions, now
+from orchestrator.wiring import now
 from tests.app.house import answer, placed
 from tests.support.services import ServiceMissing, fresh_postgres
 

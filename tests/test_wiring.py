@@ -13,9 +13,10 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
 from orchestrator.errors import DefinitionError, RequestError, SettingsError
 from orchestrator.files import shipped_definition
+from orchestrator.loading import load_definitions, participants_of
 from orchestrator.saga.source import FILE_BYTES_MAX
 from orchestrator.store import schema
-from orchestrator.wiring import Process, load_definitions, make_process, new_token, open_database, participants_of
+from orchestrator.wiring import Process, make_process, new_token, open_database
 from tests.support.processes import eventually
 
 ORDER = Path(shipped_definition("order").file).read_text()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import httpx
 
-from orchestrator import wiring
+from orchestrator import loading, wiring
 from orchestrator.app.restore import Report
 from orchestrator.bus import topology as broker
 from orchestrator.cli.demo_child import START_S, Child, wait_for
@@ -221,7 +221,7 @@ def services_stage(session: Session, directory: Path, definitions: Path) -> Iter
 
 def participants_of(definitions: Path) -> frozenset[str]:
     """Everyone whom the definitions in a directory ask."""
-    return wiring.participants_of(wiring.load_definitions(definitions, shipped=()))
+    return loading.participants_of(loading.load_definitions(definitions, shipped=()))
 
 
 def participant_command(directory: Path, name: str) -> tuple[str, ...]:

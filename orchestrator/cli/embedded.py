@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from orchestrator import logs, wiring
+from orchestrator import loading, logs, wiring
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.bus.memory_transport import MemoryParticipantTransport
 from orchestrator.config import load
@@ -40,8 +40,8 @@ def _run(host: str, port: int, data_dir: Path) -> None:
     logs.configure(level=settings.log_level, form=settings.log_format)
     stop = wiring.stop_on_signals()
     schema.upgrade(str(settings.database_url))
-    registrations = wiring.load_definitions(settings.definitions, shipped=settings.shipped_names)
-    names = wiring.participants_of(registrations)
+    registrations = loading.load_definitions(settings.definitions, shipped=settings.shipped_names)
+    names = loading.participants_of(registrations)
     broker = MemoryBroker(Topology(settings.namespace))
     engine = wiring.open_database(settings)
     bus = MemoryBus(broker, names)
@@ -49,7 +49,7 @@ def _run(host: str, port: int, data_dir: Path) -> None:
     token = _token(data_dir, process.services.tokens)
     server = Server(create_app(process.services), host=host, port=port)
     broker.declare(names)
-    samples = start_samples(data_dir, broker, names, choreographed=wiring.is_choreographed(registrations))
+    samples = start_samples(data_dir, broker, names, choreographed=loading.is_choreographed(registrations))
     process.start()
     server.start()
     typer.echo(f"Escrow listens on {server.url}")

@@ -14,7 +14,7 @@ def run(role: Literal["serve", "worker"], *, api: tuple[str, int] | None = None)
 
     Raises: SettingsError, DefinitionError, StoreUnavailable.
     """
-    from orchestrator import logs, wiring
+    from orchestrator import loading, logs, wiring
     from orchestrator.web.app import create_app
     from orchestrator.web.probes import create_probes
     from orchestrator.web.server import Server
@@ -23,8 +23,8 @@ def run(role: Literal["serve", "worker"], *, api: tuple[str, int] | None = None)
     logs.configure(level=settings.log_level, form=settings.log_format)
     stop = wiring.stop_on_signals()
     engine = wiring.open_database(settings)
-    registrations = wiring.load_definitions(settings.definitions, shipped=settings.shipped_names)
-    bus = wiring.rabbit_bus(settings, wiring.participants_of(registrations))
+    registrations = loading.load_definitions(settings.definitions, shipped=settings.shipped_names)
+    bus = wiring.rabbit_bus(settings, loading.participants_of(registrations))
     process = wiring.make_process(settings, engine, registrations, bus, role=role, consume=api is None)
     probes_host, probes_port = split_address(settings.metrics_address)
     probes = Server(create_probes(process.services), host=probes_host, port=probes_port)

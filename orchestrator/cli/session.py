@@ -51,9 +51,9 @@ def _new_token() -> str:
 
 
 def _participants(settings: Settings) -> Collection[str]:
-    from orchestrator import wiring
+    from orchestrator import loading
 
-    return wiring.participants_of(wiring.load_definitions(settings.definitions, shipped=settings.shipped_names))
+    return loading.participants_of(loading.load_definitions(settings.definitions, shipped=settings.shipped_names))
 
 
 def _verify(settings: Settings, *, deep: bool = False, processes: int | None = None, progress: Progress | None = None) -> Report:

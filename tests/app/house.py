@@ -16,13 +16,13 @@ from orchestrator.app.registry import Registry
 from orchestrator.app.replay import SNAPSHOT_EVERY
 from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import Envelope, Topology, Wire, command_id, decode, encode, undo_id
+from orchestrator.loading import load_definitions
 from orchestrator.saga.inputs import Message
 from orchestrator.saga.order import Order
 from orchestrator.store import schema
 from orchestrator.store.engine import make_engine
 from orchestrator.store.queries import Queries
 from orchestrator.store.transaction import SqlStore
-from orchestrator.wiring import load_definitions
 
 DATA: dict[str, Any] = {"lines": [{"sku": "apple", "quantity": 2}], "amount_minor": 500, "currency": "EUR", "customer_email": "a@b.example"}
 SOURCES = {"reserve_inventory": "inventory", "take_payment": "payment", "email_invoice": "invoice"}

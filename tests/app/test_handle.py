@@ -14,6 +14,7 @@ from orchestrator.app.fire import due_work
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope
 from orchestrator.errors import Conflict, MalformedMessage
+from orchestrator.loading import load_definitions
 from orchestrator.saga import decide as decide_module
 from orchestrator.saga import definition
 from orchestrator.saga.decide import decide
@@ -22,7 +23,6 @@ from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct, S
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.store.transaction import SqlStore, SqlTransaction
-from orchestrator.wiring import load_definitions
 from tests.app.house import House, answer, envelope_of, message, placed, said, unreadable_delivery
 
 

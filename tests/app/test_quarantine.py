@@ -15,12 +15,12 @@ from orchestrator.app.ports import Changes, Resolved
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope
 from orchestrator.errors import Conflict, InvariantViolated, MalformedMessage, NotFound
+from orchestrator.loading import load_definitions
 from orchestrator.saga import decide as decide_module
 from orchestrator.saga import definition
 from orchestrator.saga import draft as draft_module
 from orchestrator.saga.expression import ExpressionError
 from orchestrator.store.transaction import SqlTransaction
-from orchestrator.wiring import load_definitions
 from tests.app.house import Gateway, House, answer, message, placed, unreadable_delivery
 
 Act = Callable[..., object]

@@ -14,11 +14,12 @@ from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.work import Work
 from orchestrator.config import Settings
 from orchestrator.errors import Conflict, SettingsError, StoreBusy
+from orchestrator.loading import load_definitions
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import counters as store_counters
 from orchestrator.store import schema, spans, tables, upkeep, verify
 from orchestrator.store.tables import counters, deadlines, journal, order_data, order_labels, orders, snapshots
-from orchestrator.wiring import load_definitions, make_process
+from orchestrator.wiring import make_process
 from tests.app.house import House, answer, long_order, placed
 from tests.app.test_restore import fill, findings, park
 from tests.support.services import fresh_postgres

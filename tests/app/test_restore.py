@@ -13,9 +13,9 @@ from orchestrator.app.ports import Changes
 from orchestrator.app.replay import SNAPSHOT_EVERY
 from orchestrator.contract import canonical
 from orchestrator.files import shipped_definition
+from orchestrator.loading import load_definitions
 from orchestrator.saga.definition import read
 from orchestrator.store import tables, upkeep, verify
-from orchestrator.wiring import load_definitions
 from tests.app.house import House, answer, long_order, placed
 
 

@@ -19,12 +19,12 @@ from orchestrator.app.work import Work
 from orchestrator.contract import Envelope, canonical, command_id, encode, undo_id
 from orchestrator.contract.envelope import ATTRIBUTE_CHARS_MAX, BODY_BYTES_MAX
 from orchestrator.errors import InvariantViolated, Unprocessable
+from orchestrator.loading import load_definitions
 from orchestrator.saga import definition
 from orchestrator.saga.decide import decide
 from orchestrator.saga.inputs import Message, OperatorAct
 from orchestrator.saga.order import Order
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.wiring import load_definitions
 from tests.app.house import DATA, Gateway, House, answer, message, placed, said
 
 #: Each command takes as much as a definition can say: all data, paths that lie within each other, fields that nobody has.
