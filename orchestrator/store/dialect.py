@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.contract import canonical
 from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreForbidden, StoreUnavailable
-from orchestrator.store.tables import Instant
+from orchestrator.store.columns import Instant
 
 Clock = Callable[[], datetime]
 Upsert = postgresql.Insert | sqlite.Insert

@@ -7,15 +7,10 @@ transaction, and `escrow verify` compares them.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     Index,
     Integer,
@@ -24,37 +19,15 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 
-from orchestrator.contract.canonical import format_time, parse_time
+from orchestrator.store.columns import Arrival, Instant, Name
 
 #: The statuses of orders that have not ended, as SQL: the predicate of the index that lists of open orders walk.
 OPEN_STATUSES = ("running", "undoing", "stuck", "held")
 _IS_OPEN = text("status IN ('running', 'undoing', 'stuck', 'held')")
-
-
-class TextInstant(TypeDecorator[datetime]):
-    """An instant as RFC 3339 text with six digits and Z, so that text order is time order. For SQLite, which has no such type."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        """Write."""
-        return None if value is None else format_time(value)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Read."""
-        return None if value is None else parse_time(value)
-
-
-Name = Text().with_variant(Text(collation="C"), "postgresql")
-Instant = DateTime(timezone=True).with_variant(TextInstant(), "sqlite")
-#: Counts rows by itself on both dialects (SQLite does so for INTEGER alone).
-Arrival = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
     naming_convention={

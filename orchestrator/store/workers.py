@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from orchestrator.app.circuit import participant_of
 from orchestrator.app.ports import OutboxMessage
 from orchestrator.store import deadlines, outbox, participants
+from orchestrator.store.columns import Instant, Name
 from orchestrator.store.dialect import Dialect, of
-from orchestrator.store.tables import Instant, Name, workers
 from orchestrator.store.tables import outbox as outbox_table
+from orchestrator.store.tables import workers
 
 #: A worker that has not beaten for this long is dead.
 SILENCE = timedelta(milliseconds=1_500)
