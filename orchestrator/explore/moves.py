@@ -239,7 +239,8 @@ class Moves:
         """What the passing of a wait leads to; and the phase of the retry in which one of the other moves does what it did not at first."""
         wait, first = waits_of(name), self.orders.met[number]
         at, phase = first, retry_phase(first, self._bound.attempts)
-        futures = [self._effect(number, first, phase, move) for move in others]
+        futures: list[list[Outcome]] | None = None
+        first_phase = phase
         own = (self.orders.keys[number].index(wait.partition(":")[2]), wait.startswith("undo"))
         #: Phases passed, and the sendings until then.
         phases = {phase: 0}
@@ -259,6 +260,7 @@ class Moves:
                 return [*outcomes, outcome._replace(broken=f"No end: {wait} passes for ever, and nobody is asked again.")], None
             if phase in phases:
                 return outcomes, None
+            futures = [self._effect(number, first, first_phase, move) for move in others] if futures is None else futures
             if any(self._effect(number, after, phase, move) != future for move, future in zip(others, futures, strict=True)):
                 return [*outcomes, outcome._replace(order=self.orders.number(after, phase))], phase
             phases[phase] = sendings
@@ -288,9 +290,10 @@ class Moves:
 
     def _tried(self, number: int, order: Order, move: Move) -> list[Outcome]:
         """What a move leads to, whichever way the guards come out that it asks."""
-        outcomes: list[Outcome] = []
-        tried: list[frozenset[tuple[str, bool]]] = []
-        for variant, said in enumerate(self._said):
+        first, _, asked = self._try(number, order, move)
+        outcomes, tried = [first], [asked]
+        # Variants in which every guard that was asked says the same decide the same.
+        for variant, said in enumerate(self._said if asked else ()):
             if not any(asked <= said for asked in tried):
                 outcome, _, asked = self._try(number, order, move._replace(variant=variant))
                 outcomes.append(outcome)
@@ -314,17 +317,12 @@ class Moves:
             self._broken[reached] = promises.broken_by_order(self.rulebook, after)
         keys, decisions = self.orders.keys[reached], _decisions(decided)
         known = places(after, keys) if any(decision.commands or decision.answered for decision in decisions) else {}
-        confirmed = [
-            place
-            for place, key in enumerate(keys)
-            if key in order.asks and after.asks[key].undo == "undone" and order.asks[key].undo != "undone"
-        ]
         outcome = Outcome(
             move=move,
             order=reached,
             sent=sendings_of(known, decisions),
             answered=frozenset(known[command] for decision in decisions for command in decision.answered if command in known),
-            vouched=tuple(confirmed) if move.kind == "act" else (),
+            vouched=_vouched(keys, order, after) if move.kind == "act" else (),
             broken=broken_now or self._broken[reached],
         )
         return outcome, after, frozenset(asked for decision in decisions for asked in decision.guards)
@@ -333,6 +331,12 @@ class Moves:
 def _decisions(decided: Decided) -> list[Decision]:
     """All that one input brought about, in turn."""
     return [*(decision for _, decision in decided.before), decided.own, *(decision for _, decision in decided.after)]
+
+
+def _vouched(keys: Sequence[str], before: Order, after: Order) -> tuple[int, ...]:
+    """The asks, by place, whose undo an act has confirmed."""
+    undone = [key for key, ask in after.asks.items() if ask.undo == "undone" and key in before.asks and before.asks[key].undo != "undone"]
+    return tuple(map(keys.index, undone))
 
 
 def _is_new(number: int, outcome: Outcome) -> bool:

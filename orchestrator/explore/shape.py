@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -65,22 +66,35 @@ def keys_of(order: Order, names: Names) -> tuple[str, ...]:
 
 def shape(order: Order, names: Names) -> tuple[Any, ...]:
     """All of an order that makes a difference; how far a retry is makes none."""
-    return (*plain_shape(order, names), knowledge(order, names), order.state, _replies(order, names, ()))
+    return whole_shape(order, names, plain_shape(order, names), knowledge(order, names))
+
+
+def whole_shape(order: Order, names: Names, plain: tuple[Any, ...], known: bytes) -> tuple[Any, ...]:
+    """The shape, made of its parts: `plain_shape` and `knowledge`."""
+    return plain, known, order.state, _replies(order, names, ())
 
 
 def plain_shape(order: Order, names: Names) -> tuple[Any, ...]:
     """The shape, but for what is known of asks whose undo was begun."""
-    pivots = names.pivots
-    behind = {ask.step for ask in order.asks.values() if _is_behind(ask, pivots)}
-    past = {f"undo:{ask.key}" for ask in order.asks.values() if _is_past(order, ask, pivots)}
+    behind: set[str] = set()
+    past: set[str] = set()
+    asks: list[tuple[Any, ...]] = []
+    for ask in order.asks.values():
+        is_behind = _is_behind(ask, names.pivots)
+        is_past = is_behind and _is_past(order, ask)
+        if is_behind:
+            behind.add(ask.step)
+        if is_past:
+            past.add(f"undo:{ask.key}")
+        asks.append(_ask_shape(ask, is_behind=is_behind, is_past=is_past))
     return (
         _order_values(order),
         None if order.direction == "undoing" else order.state,
-        tuple([_ask_shape(order, ask, pivots) for ask in order.asks.values()]),
+        tuple(asks),
         tuple([wait for wait in _waits(order) if wait[0] not in past]) if past else _waits(order),
         _replies(order, names, behind),
         _kept(order, names),
-        canonical.encode({name: turn for name, turn in order.turns.items() if name not in names.notices}),
+        canonical.encode({name: turn for name, turn in order.turns.items() if name not in names.notices}) if order.turns else b"",
         canonical.encode([dict(getattr(order, name)) for name in _MAPS]) if _MAPS else b"",
     )
 
@@ -88,7 +102,7 @@ def plain_shape(order: Order, names: Names) -> tuple[Any, ...]:
 def standing(order: Order, key: str, names: Names) -> tuple[Any, ...]:
     """How an order stands and what it waits for, with one ask as it is and none of the others."""
     ask = order.asks[key]
-    return _order_values(order), order.state, _waits(order), _ask_shape(order, ask, frozenset({ask.step})), _kept(order, names)
+    return _order_values(order), order.state, _waits(order), _ask_shape(ask, is_behind=False, is_past=False), _kept(order, names)
 
 
 def _kept(order: Order, names: Names) -> tuple[Any, ...]:
@@ -117,7 +131,7 @@ def knowledge(order: Order, names: Names) -> bytes:
     By place (`keys_of`).
     """
     asks = (order.asks.get(key) for key in keys_of(order, names))
-    return bytes([_known(order, ask, names.pivots) if ask and _is_behind(ask, names.pivots) else 0 for ask in asks])
+    return bytes([_known(order, ask) if ask and _is_behind(ask, names.pivots) else 0 for ask in asks])
 
 
 def knowledge_covers(known: int, other: int) -> bool:
@@ -133,8 +147,8 @@ def is_confirmed_in_between(known: int, other: int) -> bool:
     return bool(known & OPEN and other & _CONFIRMED)
 
 
-def _known(order: Order, ask: Ask, pivots: frozenset[str]) -> int:
-    undo = (OPEN if ask.undo_is_open else _CONFIRMED) if _is_past(order, ask, pivots) else 0
+def _known(order: Order, ask: Ask) -> int:
+    undo = (OPEN if ask.undo_is_open else _CONFIRMED) if _is_past(order, ask) else 0
     return _KNOWN[ask.forward] + undo
 
 
@@ -142,9 +156,9 @@ def _is_behind(ask: Ask, pivots: frozenset[str]) -> bool:
     return ask.undo != "none" and ask.forward in _KNOWN and ask.step not in pivots
 
 
-def _is_past(order: Order, ask: Ask, pivots: frozenset[str]) -> bool:
-    """Whether an undo goes on beside an order that was forced, and that has not come to its end."""
-    return ask.epoch < order.epoch and order.direction != "ended" and ask.undo != "skipped" and _is_behind(ask, pivots)
+def _is_past(order: Order, ask: Ask) -> bool:
+    """Whether the undo of an ask that is behind goes on beside an order that was forced, and that has not come to its end."""
+    return ask.epoch < order.epoch and order.direction != "ended" and ask.undo != "skipped"
 
 
 def retry_phase(order: Order, attempts: int) -> tuple[Any, ...]:
@@ -163,17 +177,18 @@ def retry_phase(order: Order, attempts: int) -> tuple[Any, ...]:
     )
 
 
+@lru_cache(maxsize=10_000)
 def waits_of(deadline: str) -> str:
     """What a deadline is about: an ask's reply and its next attempt are one wait, those of its undo another; others are themselves."""
     what, colon, key = deadline.partition(":")
     return _WAITS.get(what, what) + colon + key
 
 
-def _ask_shape(order: Order, ask: Ask, pivots: frozenset[str]) -> tuple[Any, ...]:
+def _ask_shape(ask: Ask, *, is_behind: bool, is_past: bool) -> tuple[Any, ...]:
     return (
         _ask_values(ask),
-        None if _is_behind(ask, pivots) else ask.forward,
-        None if _is_past(order, ask, pivots) else "asked" if ask.undo_is_open else ask.undo,
+        None if is_behind else ask.forward,
+        None if is_past else "asked" if ask.undo_is_open else ask.undo,
         ask.alarm and ask.forward != "asked",
         ask.attempts > 0,
         ask.body_seq > 0,

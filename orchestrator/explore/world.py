@@ -44,7 +44,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestrator.explore.shape import Names, keys_of, knowledge, plain_shape, shape
+from orchestrator.explore.shape import Names, keys_of, knowledge, plain_shape, whole_shape
 from orchestrator.saga.order import Ask, Order
 
 #: One command of an order: (place of its ask, whether it is the undo). Places are those of `keys_of`.
@@ -98,12 +98,13 @@ class Orders:
 
     def number(self, order: Order, phase: tuple[Any, ...] = ()) -> int:
         """The number of an order; one that is new gets the next. `phase`: it differs by how far its retry is."""
-        number = self._numbers.setdefault((shape(order, self.names), phase), len(self.met))
+        plain, known = plain_shape(order, self.names), knowledge(order, self.names)
+        number = self._numbers.setdefault((whole_shape(order, self.names, plain, known), phase), len(self.met))
         if number == len(self.met):
-            plain, keys = (plain_shape(order, self.names), phase), keys_of(order, self.names)
+            keys = keys_of(order, self.names)
             self.met.append(order)
             self.keys.append(keys)
             self.asks.append(tuple(map(order.asks.get, keys)))
-            self.family.append(self._families.setdefault(plain, len(self._families)))
-            self.known.append(knowledge(order, self.names))
+            self.family.append(self._families.setdefault((plain, phase), len(self._families)))
+            self.known.append(known)
         return number
