@@ -20,7 +20,7 @@ from tests.support.processes import eventually
 PARTICIPANTS = ("agent", "bank", "registry")
 PRICE_MINOR = 50_000_000
 #: The shipped durations that a test would wait for, and what it waits instead.
-FASTER = {"every: 2d": "every: 700ms", "after: 14d": "after: 4s", "deadline: 1d": "deadline: 2s"}
+FASTER = {"every: 2d": "every: 2500ms", "after: 14d": "after: 12s", "deadline: 1d": "deadline: 2s"}
 
 
 @pytest.fixture(scope="module")
