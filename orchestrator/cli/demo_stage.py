@@ -60,6 +60,11 @@ class Stage(Protocol):
         """Fold every journal and compare."""
 
 
+#: More orders than the story has: it tells what becomes of one whose attempts run out, which those of a participant that is known to be
+#: silent do not (R8).
+_NEVER_SILENT = "10000"
+
+
 class EmbeddedStage:
     """`escrow up` in one child: SQLite, the in-process bus, the sample participants."""
 
@@ -71,9 +76,8 @@ class EmbeddedStage:
         self._session = session
         self._data = directory / "data"
         command = ("orchestrator", "up", "--data-dir", str(self._data))
-        self._child = Child(
-            session, directory, "escrow-up", command, {"definitions": str(definitions), "shipped": "none", "log_format": "json"}
-        )
+        environment = {"definitions": str(definitions), "shipped": "none", "log_format": "json", "silent_orders_min": _NEVER_SILENT}
+        self._child = Child(session, directory, "escrow-up", command, environment)
         self._stalled: set[str] = set()
         self._port = "0"
         self.url = self.token = ""
@@ -134,6 +138,7 @@ class ServicesStage:
             "shipped": "none",
             "log_format": "json",
             "metrics_address": "127.0.0.1:0",
+            "silent_orders_min": _NEVER_SILENT,
         }
         escrow = {name: ("orchestrator", name.partition("-")[0]) for name in ("serve", "worker-1", "worker-2")}
         self._escrow = {name: Child(session, directory, name, command, environment) for name, command in escrow.items()}

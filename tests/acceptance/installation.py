@@ -87,10 +87,10 @@ class Installation:
         self._spawn_participant(name)
         self._open_door(name)
 
-    def command(self, *args: str, status: int = 0) -> str:
+    def command(self, *args: str, status: int = 0, timeout_s: float = PATIENCE_S) -> str:
         """Run `escrow ARGS…` to its end; returns what it printed."""
         process = self._process("orchestrator", *args, name=args[0])
-        assert process.wait() == status, process.text()
+        assert process.wait(timeout_s) == status, process.text()
         return process.text()
 
     def stop(self) -> None:
@@ -280,6 +280,6 @@ def installed(home: Path, *, database_url: str, amqp_url: str, settings: Mapping
     installation = Installation(home, database_url=database_url, amqp_url=amqp_url, settings=settings or {})
     try:
         yield installation
-        installation.command("verify")
+        installation.command("verify", timeout_s=4 * PATIENCE_S)
     finally:
         installation.stop()

@@ -1,7 +1,7 @@
 """A participant is gone while thousands of orders need it, and comes back (R8): nothing is lost, doubled, flooded or late.
 
-By default as many orders as are done in a minute. The whole: ESCROW_TEST_OUTAGE_ORDERS=10000 ESCROW_TEST_OUTAGE_S=50, which is 5 minutes by
-the scale of the definition's deadlines.
+By default as many orders as are done in a minute. The whole: ESCROW_TEST_OUTAGE_ORDERS=10000 ESCROW_TEST_OUTAGE_S=100, which is 5 minutes
+by the scale of the definition's deadline.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ORDERS = int(os.environ.get("ESCROW_TEST_OUTAGE_ORDERS", "600"))
 OUTAGE_S = float(os.environ.get("ESCROW_TEST_OUTAGE_S", "12"))
 #: Orders that were sent to the participant before anybody could know that it is gone.
 EARLY = 40
-FIRST_PER_S, MAX_PER_S, CANARY_S = 10, 200, 1.0
+FIRST_PER_S, MAX_PER_S, CANARY_S = 10, 100, 1.0
 #: Until the silence is known, at most: a deadline, three seconds of suspicion, and ticks; or ten seconds without a consumer.
-KNOWN_WITHIN_S = 20.0
+KNOWN_WITHIN_S = 30.0
 
 
 @pytest.fixture
@@ -73,6 +73,13 @@ def counts(escrow: Installation) -> dict[str, int]:
         engine.dispose()
 
 
+def all_completed(escrow: Installation, number: int) -> bool:
+    """Whether so many orders are completed, and no order is anything else."""
+    found = counts(escrow)
+    assert found == {"completed": number}, found
+    return True
+
+
 def attempts(escrow: Installation, prefix: str) -> dict[int, int]:
     """How many commands to inventory were written as attempt k, of orders whose id begins so: k → number."""
     engine = sa.create_engine(escrow.database_url)
@@ -98,7 +105,7 @@ def sample(escrow: Installation, until_s: float, depths: list[int]) -> None:
         eventually(lambda at_s=next_s: time.monotonic() >= at_s, 5)  # type: ignore[misc]
 
 
-@pytest.mark.timeout(120 + OUTAGE_S + ORDERS / 20)
+@pytest.mark.timeout(120 + OUTAGE_S + ORDERS / 15)
 def test_thousands_of_orders_wait_out_an_outage(escrow: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """An outage would cost orders or attempts, double effects, fill the participant's queue, or take long after its end."""
     for order_id in place(escrow, "before", 5):
@@ -125,7 +132,7 @@ def test_thousands_of_orders_wait_out_an_outage(escrow: Installation, capsys: py
     eventually(lambda: health(escrow)["state"] == "recovering", 30, what="its first word")
     eventually(lambda: health(escrow)["state"] == "healthy", 30 + 3 * ORDERS / MAX_PER_S, what="all is let out")
     fed_s = time.monotonic() - back_s
-    eventually(lambda: counts(escrow) == {"completed": 5 + EARLY + ORDERS}, 60 + 5 * ORDERS / MAX_PER_S, what="all are completed")
+    eventually(lambda: all_completed(escrow, 5 + EARLY + ORDERS), 60 + 5 * ORDERS / MAX_PER_S, what="all are completed")
     done_s = time.monotonic() - back_s
 
     # Up to the most by doubling, then the most; in this time more than the ramp's own commands go out.
