@@ -24,12 +24,14 @@ class Carry(Protocol):
 class Care:
     """What the line does for the health of participants. On the handler thread."""
 
-    def __init__(self, circuit: Circuit, bus: Bus, fleet: Fleet, watcher: Watcher, *, batch_count_max: int) -> None:
+    def __init__(self, circuit: Circuit, bus: Bus, fleet: Fleet, watcher: Watcher, *, batch_count_max: int, queue_count_max: int) -> None:
+        """`queue_count_max`: commands that may lie in the queue of a participant that recovers, before it is sent more."""
         self._circuit = circuit
         self._bus = bus
         self._fleet = fleet
         self._watcher = watcher
         self._batch_count_max = batch_count_max
+        self._queue_count_max = queue_count_max
 
     def handled(self, handled: Handled, persist: Callable[[Callable[[], bool]], bool]) -> None:
         """A batch was committed. A silent participant that spoke in it is back at once, not at the next tick."""
@@ -37,9 +39,14 @@ class Care:
         self._revive(persist)
 
     def owners(self, beat: Beat) -> Sequence[str | None]:
-        """Whose messages are to be adopted: of the dead, and those kept back. One that recovers may have none left: then it is healthy."""
+        """Whose messages are to be adopted: of the dead, and those kept back. One that recovers may have none left: then it is healthy.
+
+        Not of one that recovers and has not read what it was sent: it is slower than the pace, and more would grow late there.
+        """
         self._circuit.told(beat.unwell)
-        return list(dict.fromkeys([*beat.dead_owners, *map(held_by, sorted(self._circuit.recovering))]))
+        recovering = sorted(self._circuit.recovering)
+        behind = {held_by(name) for name in recovering if self._is_behind(name)}
+        return [owner for owner in dict.fromkeys([*beat.dead_owners, *map(held_by, recovering)]) if owner not in behind]
 
     def ticked(self, beat: Beat, at_s: float, carry: Carry) -> None:
         """Once a tick, after what is due was fired. `at_s`: monotonic."""
@@ -49,7 +56,8 @@ class Care:
         if names := circuit.to_note(at_s):
             self._fleet.heard(names)
         for name in circuit.unanswered(beat.now):
-            circuit.attended(name, beat.now, self._bus.consumers(name))
+            queue = self._bus.command_queue(name)
+            circuit.attended(name, beat.now, None if queue is None else queue.consumers)
         for name, since in circuit.suspects(beat.now).items():
             if self._fleet.silence(name, since):
                 circuit.fell_silent(name)
@@ -63,6 +71,10 @@ class Care:
                 carry([work_of(canary, heard_since=None)])
         for name in sorted(circuit.recovering):
             self._go_on_resync(name, carry)
+
+    def _is_behind(self, name: str) -> bool:
+        queue = self._bus.command_queue(name)
+        return queue is not None and queue.ready > self._queue_count_max
 
     def _revive(self, persist: Callable[[Callable[[], bool]], bool]) -> None:
         for name in self._circuit.revived():

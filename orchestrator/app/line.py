@@ -58,6 +58,8 @@ class Limits:
     batch_bytes_max: int
     linger_s: float
     drain_grace_s: float
+    #: Commands that may lie in the queue of a participant that recovers, before it is sent more (R8).
+    queue_count_max: int
 
 
 class Line:
@@ -90,7 +92,9 @@ class Line:
         self._consume = consume
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._relay = Relay()
-        self._care = Care(context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max)
+        self._care = Care(
+            context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max, queue_count_max=limits.queue_count_max
+        )
         self._key_retention = KeyRetention(fleet, batch_count_max=limits.batch_count_max)
         self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
         self._link = LinkChanged(consuming=False, publishing=False)

@@ -77,6 +77,16 @@ class LinkChanged:
     inbox_depth: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandQueue:
+    """What the broker says of a participant's command queue."""
+
+    #: Messages that nobody has taken yet.
+    ready: int
+    #: None: not known.
+    consumers: int | None
+
+
 BusEvent = Delivery | Settled | LinkChanged
 
 
@@ -101,8 +111,8 @@ class Bus(Protocol):
     def inbox_depth(self) -> int | None:
         """Messages ready in the inbox by passive declare; None when the link is down. May block up to 1 s."""
 
-    def consumers(self, participant: str) -> int | None:
-        """Consumers of a participant's command queue by passive declare; None when that is not known. May block up to 1 s."""
+    def command_queue(self, participant: str) -> CommandQueue | None:
+        """A participant's command queue by passive declare; None when the link is down or there is none. May block up to 1 s."""
 
     def close(self) -> None:
         """Stop consuming, wait up to 2 s for confirms, close. Idempotent."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from orchestrator.app.ports import BusEvent, Delivery, LinkChanged, OutboxMessage, Settled
+from orchestrator.app.ports import BusEvent, CommandQueue, Delivery, LinkChanged, OutboxMessage, Settled
 from orchestrator.contract import Topology, Wire, event_key
 
 
@@ -134,6 +134,11 @@ class MemoryBroker:
         with self.changed:
             return len(self._queues[queue])
 
+    def has(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        with self.changed:
+            return queue in self._queues
+
     def close(self) -> None:
         """Every link to it goes down for good. Idempotent."""
         with self.changed:
@@ -214,9 +219,12 @@ class MemoryBus:
         with self._changed:
             return self._broker.depth(self._inbox) if self._broker.is_open and not self._is_closed else None
 
-    def consumers(self, participant: str) -> int | None:  # noqa: ARG002  # who takes from a queue here leaves no trace
-        """See the port: not known."""
-        return None
+    def command_queue(self, participant: str) -> CommandQueue | None:
+        """See the port. Who takes from a queue here leaves no trace: its consumers are not known."""
+        with self._changed:
+            queue = self._broker.topology.command_queue(participant)
+            is_there = self._broker.is_open and not self._is_closed and self._broker.has(queue)
+            return CommandQueue(ready=self._broker.depth(queue), consumers=None) if is_there else None
 
     def close(self) -> None:
         """See the port."""

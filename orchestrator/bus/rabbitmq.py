@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.app.ports import BusEvent, Delivery, LinkChanged, OutboxMessage, Settled
+from orchestrator.app.ports import BusEvent, CommandQueue, Delivery, LinkChanged, OutboxMessage, Settled
 from orchestrator.bus.connection import BLOCKED_CONNECTION_TIMEOUT_S, HEARTBEAT_S, parameters
 from orchestrator.bus.consumer import Consumer
 from orchestrator.bus.link import CLOSE_LIMIT_S, Link
@@ -129,10 +129,10 @@ class RabbitBus:
         found = self._look_at(self._topology.inbox)
         return None if found is None else int(found.message_count)
 
-    def consumers(self, participant: str) -> int | None:
+    def command_queue(self, participant: str) -> CommandQueue | None:
         """See the port. Not for the bus's own thread."""
         found = self._look_at(self._topology.command_queue(participant))
-        return None if found is None else int(found.consumer_count)
+        return None if found is None else CommandQueue(ready=int(found.message_count), consumers=int(found.consumer_count))
 
     def close(self) -> None:
         """See the port. Blocks for at most DRAIN_LIMIT_S + CLOSE_LIMIT_S, and a little."""

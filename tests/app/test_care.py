@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.app.ports import CommandQueue
 from orchestrator.app.work import Work
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, Wire, attempt_message_id, command_id, decode, encode
 from orchestrator.saga.inputs import SentLate
@@ -154,6 +155,22 @@ def test_the_first_word_opens_the_tap_and_all_is_done(running: Running) -> None:
     assert (health(running).state, health(running).held) == ("healthy", 0)
 
 
+def test_one_that_is_slower_than_the_pace_is_not_sent_more(running: Running) -> None:
+    """Otherwise what it was sent would grow late in its queue, spend attempts there, and be undone although it is at work."""
+    fall_silent(running)
+    more = open_more(running, 100)
+    say(running, "o00", "reserve_inventory", "InventoryReserved")
+    eventually(lambda: health(running).state == "recovering")
+    for _ in range(20):
+        pass_s(running, 0.5)
+    assert 50 < running.broker.depth(INVENTORY) < 100
+    assert health(running).state == "recovering"
+    assert {ask_of(running, order_id).attempts for order_id in more} == {1}
+    taken(running)
+    pass_s(running, 1)
+    assert running.broker.depth(INVENTORY) > 0
+
+
 def test_others_are_asked_as_ever(running: Running) -> None:
     """Otherwise one participant's outage would stop all."""
     fall_silent(running)
@@ -215,7 +232,7 @@ def test_a_resync_that_is_not_ones_own_is_quarantined(running: Running, name: st
 def test_a_healthy_installation_asks_nothing_of_the_queues(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise every tick would cost questions to the broker (R8: only for suspects)."""
     looked: list[str] = []
-    monkeypatch.setattr(running.bus, "consumers", looked.append)
+    monkeypatch.setattr(running.bus, "command_queue", looked.append)
     pass_s(running, 0)
     running.place("o00")
     eventually(lambda: running.state("o00") is not None)
@@ -226,7 +243,7 @@ def test_a_healthy_installation_asks_nothing_of_the_queues(running: Running, mon
 
 def test_an_empty_queue_side_makes_a_participant_silent_before_its_deadlines(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise commands would pile up for a whole deadline although nobody is there."""
-    monkeypatch.setattr(running.bus, "consumers", lambda _: 0)
+    monkeypatch.setattr(running.bus, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
     pass_s(running, 0)
     running.place(*ORDERS)
     eventually(lambda: running.broker.depth(INVENTORY) == len(ORDERS))

@@ -104,7 +104,7 @@ class Running:
             self.bus,
             self.house.store,
             LineWatcher(self.metrics, failpoint=failpoint, die=self.killed.set),
-            Limits(require_user_id=False, batch_count_max=50, batch_bytes_max=1 << 20, linger_s=0.001, drain_grace_s=1),
+            Limits(require_user_id=False, batch_count_max=50, batch_bytes_max=1 << 20, linger_s=0.001, drain_grace_s=1, queue_count_max=50),
             role="worker",
             monotonic=lambda: monotonic() + self.ahead_s,
             pause=sleep,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pika
 import pytest
 
+from orchestrator.app.ports import CommandQueue
 from orchestrator.bus.connection import UNREADABLE_HEADERS
 from orchestrator.bus.link import retry_delay
 from orchestrator.bus.publisher import Publisher
@@ -325,14 +326,18 @@ def test_consumers_of_a_command_queue_are_counted(rabbit: RabbitWorld) -> None:
     bus.start(mailbox, consume=False)
     mailbox.link(publishing=True)
 
-    assert (bus.consumers("inventory"), bus.consumers("nobody")) == (0, None)
+    bus.publish([maker(rabbit.topology)("a")])
+    mailbox.outcomes(1)
+
+    assert bus.command_queue("inventory") == CommandQueue(ready=1, consumers=0)
+    assert bus.command_queue("nobody") is None
 
     with rabbit.consuming("inventory"):
-        assert bus.consumers("inventory") == 1
+        assert bus.command_queue("inventory").consumers == 1  # type: ignore[union-attr]
 
     bus.close()
 
-    assert bus.consumers("inventory") is None
+    assert bus.command_queue("inventory") is None
 
 
 def test_retry_delay_is_bounded() -> None:
