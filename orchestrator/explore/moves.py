@@ -56,6 +56,8 @@ class Moves:
         self._late: dict[int, list[Outcome]] = {}
         #: The promise that each order breaks by how it stands.
         self._broken: dict[int, str | None] = {}
+        #: How far the retry is of the first order of each number.
+        self._phases: dict[int, tuple[Any, ...]] = {}
         #: Where the retry makes no difference: how orders stand, for what they wait, and whether acts were tried, too.
         self._steady: set[tuple[tuple[Any, ...], str, bool]] = set()
         self._passed: dict[tuple[int, str], list[Outcome]] = {}
@@ -285,8 +287,9 @@ class Moves:
 
     def _decided(self, number: int, move: Move) -> list[Outcome]:
         """What a move leads to from the order of a number."""
-        order = self.orders.met[number]
-        return self._effect(number, order, retry_phase(order, self._bound.attempts), move)
+        if number not in self._phases:
+            self._phases[number] = retry_phase(self.orders.met[number], self._bound.attempts)
+        return self._effect(number, self.orders.met[number], self._phases[number], move)
 
     def _tried(self, number: int, order: Order, move: Move) -> list[Outcome]:
         """What a move leads to, whichever way the guards come out that it asks."""
