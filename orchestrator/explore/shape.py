@@ -94,7 +94,7 @@ def plain_shape(order: Order, names: Names) -> tuple[Any, ...]:
         tuple([wait for wait in _waits(order) if wait[0] not in past]) if past else _waits(order),
         _replies(order, names, behind),
         _kept(order, names),
-        canonical.encode({name: turn for name, turn in order.turns.items() if name not in names.notices}) if order.turns else b"",
+        tuple(sorted((name, turn) for name, turn in order.turns.items() if name not in names.notices)),
         canonical.encode([dict(getattr(order, name)) for name in _MAPS]) if _MAPS else b"",
     )
 

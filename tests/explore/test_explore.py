@@ -14,11 +14,12 @@ from orchestrator.explore.inputs import Move, acts, events
 from orchestrator.explore.moves import Moves
 from orchestrator.explore.scenario import tell
 from orchestrator.explore.search import _Search, explore
-from orchestrator.explore.shape import OPEN, knowledge_covers, waits_of
+from orchestrator.explore.shape import OPEN, knowledge_covers, names_of, waits_of
 from orchestrator.explore.variants import bounded, says, variants
 from orchestrator.explore.world import Bound, Orders
 from orchestrator.saga import messages
 from orchestrator.saga.check import check
+from orchestrator.saga.definition import read
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.testing.play import play_file
@@ -47,6 +48,17 @@ def test_what_listens_explores_clean(name: str) -> None:
     assert exploration.counterexample is None
     assert exploration.complete
     assert exploration.ends > 50
+
+
+def test_reminders_make_no_states() -> None:
+    """If it failed, a state that reminds would be explored once for each number of reminders, without end."""
+    names = names_of(Rulebook(definition("join").expanded))
+    chased = explored("join", acts=0, crashes=0)
+    text = TEXTS["join"].replace("    remind: {every: 1h, ask: store, command: Chase}\n", "")
+    alone = explore(read(text, "join.yaml"), Bound(acts=0, crashes=0))
+
+    assert names.notices == {"gathering.Chase"}
+    assert chased.states == alone.states
 
 
 def test_more_events_reach_more() -> None:
