@@ -134,7 +134,7 @@ def test_what_escrow_has_undone_the_choreography_does_not_do(world: World) -> No
 
 def test_without_a_choreography_an_order_placed_moves_nothing(tmp_path: Path) -> None:
     """If it failed, the samples would act twice on every order that Escrow asks for step by step."""
-    with samples(tmp_path) as world:
+    with samples(tmp_path, choreographed=False) as world:
         world.place("o-1")
         world.wait_for("o-1", "OrderPlaced")
         world.command("inventory", "UpdateInventory", "o-1")
