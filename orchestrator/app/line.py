@@ -386,11 +386,8 @@ class Line:
 
     def _close(self) -> None:
         self._bus.close()
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
             if isinstance(item, Settled):
                 self._relay.settle(item, self._monotonic())
             elif isinstance(item, Work) and item.on_outcome is not None:

@@ -38,7 +38,8 @@ def test_an_address_that_is_none_is_one_line(tmp_path: Path) -> None:
     arguments = ("--database-url", "sqlite://", "--amqp-url", "nonsense")
     with Process("participants.inventory", *arguments, output=tmp_path / "log") as process:
         assert process.wait() == 2
-        assert process.text() == "Error: The address of RabbitMQ cannot be read: write amqp://USER:PASSWORD@HOST:PORT/VHOST.\n"
+        fix = "write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT."
+        assert process.text() == f"Error: The address of RabbitMQ cannot be read: {fix}\n"
 
 
 def test_its_log_reads_as_escrows_and_says_an_outage_once(tmp_path: Path) -> None:
