@@ -33,8 +33,7 @@ def ask_step(draft: Draft, step: StepRule, rank: int) -> None:
         draft.arm(f"reply:{ask.key}", step.deadline_ms, participant=step.participant)
         limit(draft, step, ask)
         return
-    rounds = [ask.round for ask in draft.asks.values() if ask.step == step.name and ask.epoch == draft.epoch]
-    ask_round = max(rounds, default=0) + 1
+    ask_round = next_round(draft, step.name)
     ask = Ask(
         step=step.name,
         participant=step.participant,
@@ -84,6 +83,11 @@ def limit(draft: Draft, step: StepRule, ask: Ask) -> None:
     """Give all attempts of an ask the time that the definition allows them, from now on."""
     if step.patience_ms is not None:
         draft.arm(f"patience:{ask.key}", step.patience_ms)
+
+
+def next_round(draft: Draft, name: str) -> int:
+    """The round of a step, or of an event from outside, that comes next in this epoch."""
+    return 1 + max((ask.round for ask in draft.asks.values() if ask.step == name and ask.epoch == draft.epoch), default=0)
 
 
 def next_rank(draft: Draft) -> int:

@@ -16,6 +16,7 @@ from orchestrator.saga.bounds_states import StateTimes
 from orchestrator.saga.longest import Longest, answered_ms, stay_ms, undo_ms
 from orchestrator.saga.order import Outcome
 from orchestrator.saga.rulebook import Rulebook
+from orchestrator.saga.ways import inner_ways
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +150,7 @@ class Line:
 
     def _item(self, item: Mapping[str, Any], stay_ms: Mapping[int, float], undo_ms: Mapping[int, int]) -> Longest:
         if "choose" in item:
-            ways = [*(case["way"] for case in item["cases"]), item["otherwise"]]
-            return reduce(Longest.beside, (self._through(way, stay_ms, undo_ms) for way in ways))
+            return reduce(Longest.beside, (self._through(way, stay_ms, undo_ms) for way in inner_ways(item)))
         if "repeat" in item:
             return self._through(item["way"], stay_ms, undo_ms).turns(item["at_most"])
         there, back = stay_ms[item["stage"]], undo_ms.get(item["stage"])

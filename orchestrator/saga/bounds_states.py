@@ -17,7 +17,7 @@ class StateTimes:
     def __init__(self, rulebook: Rulebook) -> None:
         self._rulebook = rulebook
         self._following = {stage.index: [after.index for after in rulebook.following(stage)] for stage in rulebook.stages}
-        self._ahead = {index: reached(self._following, following) for index, following in self._following.items()}
+        self._ahead = rulebook.ahead
         self._pivots = {stage.index for stage in rulebook.pivots}
         final = {stage.index for stage in rulebook.stages if rulebook.is_stage_past_pivot(stage)}
         stays_ms = {stage.index: stay_ms(stage) for stage in rulebook.stages}

@@ -77,7 +77,7 @@ def _said_twice(place: str, state: Mapping[str, Any]) -> Findings:
 
 
 def _reached(plan: Plan) -> Findings:
-    reached = {0} | plan.after({0: plan.following(0)})
+    reached = {0, *plan.after(0)}
     for index, place in enumerate(plan.places):
         if index not in reached:
             yield place, "No order comes to this state.", "Lead to it from another state, or remove it."
@@ -93,7 +93,7 @@ def _left(plan: Plan) -> Findings:
             continue
         if not plan.following(index):
             yield place, "Nothing leads out of this state.", "Add `on:`, `all_of:`, `any_of:` or a `deadline:`."
-        elif not any("ending" in plan.stages[after] for after in plan.after({index: plan.following(index)})):
+        elif not any("ending" in plan.stages[after] for after in plan.after(index)):
             yield place, "No end can be reached from here.", "Lead to a state with an `outcome:`."
         if index in final and not stage["steps"] and stage.get("deadline") is None:
             yield place, "After the pivot nothing ends this wait: there is no patience any more.", "Add a `deadline:`."
@@ -102,7 +102,7 @@ def _left(plan: Plan) -> Findings:
 def _cycles(plan: Plan) -> Findings:
     """What can come again is counted; after the pivot nothing does, for there is no way back."""
     for index, (place, stage) in enumerate(zip(plan.places, plan.stages, strict=True)):
-        if "ending" in stage or index not in plan.after({index: plan.following(index)}):
+        if "ending" in stage or index not in plan.after(index):
             continue
         if plan.is_final(index) or index in plan.pivots:
             yield place, "An order can come here again after its pivot.", "Lead on to states that it was not in."

@@ -13,6 +13,7 @@ from orchestrator.saga.compare_states import compare_states
 from orchestrator.saga.differences import NONE, Pairs, maybe, names, step, told
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.rules import StepRule
+from orchestrator.saga.ways import inner_ways
 from orchestrator.saga.words import duration
 
 #: What stands for the definition as a whole, and for the way through it.
@@ -120,12 +121,11 @@ def _blocks(way: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for item in way:
         if "choose" in item:
             yield f"choice {item['choose']}", ", else ".join(f"when `{case['when']}`" for case in item["cases"])
-            for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
-                yield from _blocks(inner)
         elif "repeat" in item:
             vain = "go on" if item["then"] == "go_on" else "undo"
             yield f"loop {item['repeat']}", f"at most {item['at_most']} until `{item['until']}`, then {vain}"
-            yield from _blocks(item["way"])
+        for inner in () if "stage" in item else inner_ways(item):
+            yield from _blocks(inner)
 
 
 def _places(rulebook: Rulebook) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.contract import Envelope, event_command_id
-from orchestrator.saga.asking import next_rank
+from orchestrator.saga.asking import next_rank, next_round
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.draft import Draft
 from orchestrator.saga.forward import amend, arrive_at_next, go_to
@@ -18,13 +18,12 @@ def decide_event(line: Verdicts, rule: EventRule) -> Decision:
     draft, envelope = line.draft, line.message.envelope
     if rule.source is not None and envelope.source != rule.source:
         return line.quarantine("wrong_source", f"{rule.type} is published by {rule.source}")
-    stage = draft.rulebook.by_state.get(draft.state)
-    forward = stage is not None and draft.direction == "forward"
+    stage = draft.rulebook.by_state.get(draft.state) if draft.direction == "forward" else None
     if line.message.at_last:
         return _at_last(line, rule)
-    if stage is not None and forward and rule.type in stage.awaits:
+    if stage is not None and rule.type in stage.awaits:
         return _awaited(line, rule, stage)
-    if stage is not None and forward and draft.rulebook.is_to_come(draft.state, rule.type):
+    if stage is not None and draft.rulebook.is_to_come(draft.state, rule.type):
         return line.early()
     _put_back(draft, envelope, rule)
     return line.late("passed: the state that awaits it is over, or the order does not go forward")
@@ -82,12 +81,11 @@ def _note(draft: Draft, envelope: Envelope, rule: EventRule, *, counts: bool) ->
     `counts`: the order goes on by it. The ask names its entry then, as one that was sent names that of its body.
     """
     assert rule.undone_as is not None
-    rounds = [ask.round for ask in draft.asks.values() if ask.step == rule.type and ask.epoch == draft.epoch]
     ask = Ask(
         step=rule.type,
         participant=rule.undone_as.participant,
         epoch=draft.epoch,
-        round=max(rounds, default=0) + 1,
+        round=next_round(draft, rule.type),
         position=len(draft.asks),
         rank=next_rank(draft),
         command_id=event_command_id(draft.order_id, envelope.source, envelope.id),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.saga.expand_step import expand_step, expand_undo
+from orchestrator.saga.reach import reached
 from orchestrator.saga.state_language import AskingState, EndState, Event, EventCase, Notice, State, WaitingState
 
 
@@ -51,22 +52,12 @@ def following(state: State) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def after(states: Mapping[str, State], name: str) -> set[str]:
-    """The states that can follow one, sooner or later; itself, where it can come again."""
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        state = states.get(todo.pop())
-        fresh = [] if state is None else [one for one in following(state) if one not in seen]
-        seen.update(fresh)
-        todo += fresh
-    return seen
-
-
 def _unlimited(states: Mapping[str, State]) -> set[str]:
     """The states that ask without limit: pivots, and what follows them."""
     pivots = {name: state.then for name, state in states.items() if isinstance(state, AskingState) and state.pivot}
-    return set(pivots).union(pivots.values(), *(after(states, then) for then in pivots.values()))
+    # Names that lead nowhere are found by the checks, later.
+    known = {name: [then for then in following(state) if then in states] for name, state in states.items()}
+    return {*pivots, *reached(known, [then for then in pivots.values() if then in states])}
 
 
 def _stage(name: str, state: State) -> dict[str, Any]:

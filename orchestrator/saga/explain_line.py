@@ -9,6 +9,7 @@ from orchestrator.saga.graph_line import preceding, watches
 from orchestrator.saga.rulebook import Rulebook
 from orchestrator.saga.rules import Stage, StepRule
 from orchestrator.saga.sentences import NOTHING, Line, answered, asked, final, refused, silent, standing
+from orchestrator.saga.ways import inner_ways
 from orchestrator.saga.words import counted, listed
 
 
@@ -32,14 +33,12 @@ class LineTeller:
     def _note(self, way: Sequence[Mapping[str, Any]], *, chosen: bool, repeated: bool) -> None:
         """Which stages not every order comes to, and which some come to again."""
         for item in way:
-            if "choose" in item:
-                for inner in [*(case["way"] for case in item["cases"]), item["otherwise"]]:
-                    self._note(inner, chosen=True, repeated=repeated)
-            elif "repeat" in item:
-                self._note(item["way"], chosen=chosen, repeated=True)
-            else:
+            if "stage" in item:
                 self._chosen |= {item["stage"]} if chosen else set()
                 self._repeated |= {item["stage"]} if repeated else set()
+            else:
+                for inner in inner_ways(item):
+                    self._note(inner, chosen=chosen or "choose" in item, repeated=repeated or "repeat" in item)
 
     def _items(self, way: Sequence[Mapping[str, Any]], prefix: str, depth: int) -> Iterator[Line]:
         for number, item in enumerate(way, 1):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from orchestrator.saga.definition import Definition
+from orchestrator.saga.reach import reached
 from orchestrator.saga.ways import known, passed
 
 #: Path, message and fix of each finding.
@@ -45,6 +46,7 @@ class Plan:
             self._walk(definition.raw["steps"], "steps", is_chosen=False, is_repeated=False)
         else:
             self._list_states()
+        self._following = {index: self.following(index) for index in range(len(self.stages))}
         self.pivots = self._pivots()
         self._final = self._passed()
         final, known_by_stage = self._final, self._known()
@@ -114,38 +116,22 @@ class Plan:
         """By stage: whether a pivot was passed when an order comes to it."""
         if self.document["way"]:
             return passed(self.document["way"], self.pivots)[0]
-        after = self.after({index: self._answered(index) for index in self.pivots})
+        answered = self.numbers([self.stages[index].get("then") for index in self.pivots])
+        after = reached(self._following, answered)
         return {index: index in after for index in range(len(self.stages))}
-
-    def _answered(self, index: int) -> list[int]:
-        """The state that follows when a state's own step is done."""
-        return self.numbers([self.stages[index].get("then")])
 
     def is_final(self, index: int) -> bool:
         """Whether a stage comes after a pivot."""
         return self._final[index]
 
-    def reached_without_pivot(self) -> set[int]:
+    def reached_without_pivot(self) -> frozenset[int]:
         """The states that an order can come to before any pivot is answered."""
-        found: set[int] = set()
-        todo = [0]
-        while todo:
-            index = todo.pop()
-            if index not in found:
-                found.add(index)
-                todo += self.numbers([self.stages[index].get("on_refused")]) if index in self.pivots else self.following(index)
-        return found
+        refused = {index: self.numbers([self.stages[index].get("on_refused")]) for index in self.pivots}
+        return reached({**self._following, **refused}, [0])
 
-    def after(self, first: Mapping[int, Sequence[int]]) -> set[int]:
-        """Every state that these lead to, sooner or later."""
-        found: set[int] = set()
-        todo = [index for following in first.values() for index in following]
-        while todo:
-            index = todo.pop()
-            if index not in found:
-                found.add(index)
-                todo += self.following(index)
-        return found
+    def after(self, index: int) -> frozenset[int]:
+        """Every state that one leads to, sooner or later; itself, where it can come again."""
+        return reached(self._following, self._following[index])
 
     def following(self, index: int) -> list[int]:
         """The states that a state leads to."""

@@ -15,6 +15,7 @@ from transitions import Machine, MachineError
 from orchestrator.contract import COMMAND_TOO_LATE
 from orchestrator.saga.compile import event_types_of, events_of, stages_of
 from orchestrator.saga.policies import Cell, Policy, policies_of
+from orchestrator.saga.reach import reached
 from orchestrator.saga.rules import Ending, Stage, StepRule
 from orchestrator.saga.way import Place, Way, exits
 
@@ -67,14 +68,15 @@ class Rulebook:
         self.watched = tuple(step for step in self.steps if step.watched)
         #: Answers of watched steps, which need no commandid.
         self.watched_answers = {name: step for step in self.watched for name in (step.done_on, *step.refused_on)}
-        #: By index of a stage: those that an order in it can still come to.
-        self._ahead = {stage.index: self._after(stage) for stage in self.stages}
+        following = {stage.index: [after.index for after in self.following(stage)] for stage in self.stages}
+        #: By index of a stage: those that an order in it can still come to; itself, where it can come again.
+        self.ahead = {index: reached(following, after) for index, after in following.items()}
         self.pivots = tuple(stage for stage in self.stages if stage.pivot)
         answered = [after for pivot in self.pivots for after, _ in exits(self.way.after(pivot)) if after is not None]
-        self._past_pivot = frozenset(index for after in answered for index in (after.index, *self._ahead[after.index]))
+        self._past_pivot = frozenset(index for after in answered for index in (after.index, *self.ahead[after.index]))
         #: By state: the events from outside that are still to come to it, without its own.
         self._to_come = {
-            stage.state: frozenset(name for index in self._ahead[stage.index] for name in self.stages[index].awaits) - stage.awaits
+            stage.state: frozenset(name for index in self.ahead[stage.index] for name in self.stages[index].awaits) - stage.awaits
             for stage in self.stages
         }
         self.answers = frozenset(
@@ -124,16 +126,6 @@ class Rulebook:
         by_way = [after for after, _ in exits(self.way.after(stage)) if after is not None]
         return list({after.index: after for after in (*by_way, *(self.by_stage[name] for name in said_by(stage)))}.values())
 
-    def _after(self, stage: Stage) -> frozenset[int]:
-        """The stages that can follow one, sooner or later, by index; itself, where it can come again."""
-        seen: set[int] = set()
-        todo = [stage]
-        while todo:
-            fresh = [after for after in self.following(todo.pop()) if after.index not in seen]
-            seen.update(after.index for after in fresh)
-            todo += fresh
-        return frozenset(seen)
-
     def comes_again(self, step: StepRule, target: int) -> bool:
         """Whether an order that is forced to a stage asks a step, or awaits an event from outside, there or later.
 
@@ -141,7 +133,7 @@ class Rulebook:
         """
         if self.is_line or target >= len(self.stages):
             return step.index >= target
-        coming = {target, *self._ahead[target]}
+        coming = {target, *self.ahead[target]}
         if step.name in self.events:
             return any(step.name in self.stages[index].awaits for index in coming)
         return step.index in coming
