@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from participants.kit.participant import Command, Fact, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import make_plain_cli
 
 NAME = "agent"
 METADATA = sa.MetaData()
@@ -86,18 +86,9 @@ def _count(tx: Tx, closing_id: str, what: str) -> None:
     tx.rows(CLOSINGS).change(closing_id, **{what: row[what] + 1})
 
 
-cli = make_cli(NAME, facts=True)
-
-
-@cli.command()
-def run(
-    database_url: DatabaseUrl = "sqlite:///agent.db",
-    amqp_url: AmqpUrl = AMQP_URL,
-    namespace: Namespace = NAMESPACE,
-    http_port: HttpPort = 0,
-) -> None:
-    """Tell of ClosingOpened, BuyerSigned, SellerSigned and ClosingAmended, and take the notice ChaseSignatures."""
-    serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+cli = make_plain_cli(
+    NAME, build, "Tell of ClosingOpened, BuyerSigned, SellerSigned and ClosingAmended, and take the notice ChaseSignatures.", facts=True
+)
 
 
 if __name__ == "__main__":

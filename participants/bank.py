@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Fact, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import make_plain_cli
 
 NAME = "bank"
 METADATA = sa.MetaData()
@@ -148,18 +148,7 @@ def _note(tx: Tx, table: sa.Table, command_id: str, times: str, **values: Any) -
         tx.rows(table).change(command_id, **{times: row[times] + 1})
 
 
-cli = make_cli(NAME, facts=True)
-
-
-@cli.command()
-def run(
-    database_url: DatabaseUrl = "sqlite:///bank.db",
-    amqp_url: AmqpUrl = AMQP_URL,
-    namespace: Namespace = NAMESPACE,
-    http_port: HttpPort = 0,
-) -> None:
-    """Tell of FundsReceived, serve ReturnDeposit and PaySeller."""
-    serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+cli = make_plain_cli(NAME, build, "Tell of FundsReceived, serve ReturnDeposit and PaySeller.", facts=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from orchestrator.contract import canonical
 from participants.kit.facts import FactRefusedError
 from participants.kit.participant import Fact, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import make_plain_cli
 
 NAME = "orders"
 METADATA = sa.MetaData()
@@ -45,18 +45,7 @@ def totals(engine: sa.Engine) -> dict[str, int]:
         return {"placed": int(connection.execute(sa.select(sa.func.count()).select_from(ORDERS)).scalar_one())}
 
 
-cli = make_cli(NAME, facts=True)
-
-
-@cli.command()
-def run(
-    database_url: DatabaseUrl = "sqlite:///orders.db",
-    amqp_url: AmqpUrl = AMQP_URL,
-    namespace: Namespace = NAMESPACE,
-    http_port: HttpPort = 0,
-) -> None:
-    """Tell of OrderPlaced."""
-    serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+cli = make_plain_cli(NAME, build, "Tell of OrderPlaced.", facts=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from orchestrator.contract import is_order_id
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import make_plain_cli
 
 NAME = "registry"
 METADATA = sa.MetaData()
@@ -92,18 +92,7 @@ def _book(tx: Tx, property_id: str, deeds: int) -> None:
         tx.rows(PROPERTIES).change(property_id, standing_deeds=row["standing_deeds"] + deeds)
 
 
-cli = make_cli(NAME)
-
-
-@cli.command()
-def run(
-    database_url: DatabaseUrl = "sqlite:///registry.db",
-    amqp_url: AmqpUrl = AMQP_URL,
-    namespace: Namespace = NAMESPACE,
-    http_port: HttpPort = 0,
-) -> None:
-    """Serve RecordDeed and StrikeDeed."""
-    serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+cli = make_plain_cli(NAME, build, "Serve RecordDeed and StrikeDeed.")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,22 @@ def make_cli(name: str, *, facts: bool = False) -> typer.Typer:
     return app
 
 
+def make_plain_cli(name: str, build: Callable[[sa.Engine], Participant], serves: str, *, facts: bool = False) -> typer.Typer:
+    """The whole command line of a participant without options of its own. `serves`: what its `run` says of itself."""
+    app = make_cli(name, facts=facts)
+
+    @app.command(help=serves)
+    def run(
+        database_url: DatabaseUrl = f"sqlite:///{name}.db",
+        amqp_url: AmqpUrl = AMQP_URL,
+        namespace: Namespace = NAMESPACE,
+        http_port: HttpPort = 0,
+    ) -> None:
+        serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+
+    return app
+
+
 def tell(
     what: Annotated[Tell, typer.Argument(help="What to do from now on, instead of what it was told before.")],
     url: Annotated[str, typer.Option(envvar="PARTICIPANT_URL", help="The address that the participant printed.")],
