@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,11 +31,17 @@ SOME = 12
 STEADY = Story(name="steady", opens_on="SteadyPlaced", deadline_s=5, participants=REAL)
 
 
-def steady(home: Path, *, database_url: str, amqp_url: str) -> Installation:
-    """An installation that knows the definition `STEADY`, not started yet."""
+@contextmanager
+def steady(home: Path, *, database_url: str, amqp_url: str) -> Iterator[Installation]:
+    """Two workers, the API and the real participants, which know the definition `STEADY`. At the end every history is verified."""
     escrow = Installation(home, database_url=database_url, amqp_url=amqp_url, settings={})
     STEADY.write(home / "definitions")
-    return escrow
+    try:
+        escrow.start()
+        yield escrow
+        escrow.command("verify")
+    finally:
+        escrow.stop()
 
 
 class Load:

@@ -43,15 +43,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two workers, the API and the real participants."""
-    with rabbit_cluster() as cluster, fresh_postgres() as database_url:
-        escrow = steady(tmp_path_factory.mktemp("cluster"), database_url=database_url, amqp_url=cluster.url)
-        try:
-            escrow.start()
-            cluster.wait_for_copies(escrow.played.topology.inbox)
-            yield World(escrow, cluster)
-            escrow.command("verify")
-        finally:
-            escrow.stop()
+    home = tmp_path_factory.mktemp("cluster")
+    with rabbit_cluster() as cluster, fresh_postgres() as url, steady(home, database_url=url, amqp_url=cluster.url) as escrow:
+        cluster.wait_for_copies(escrow.played.topology.inbox)
+        yield World(escrow, cluster)
 
 
 @pytest.mark.timeout(90 + 60 * TRIALS)

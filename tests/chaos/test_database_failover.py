@@ -26,14 +26,9 @@ class World:
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two workers, the API and the real participants."""
-    with postgres_pair() as pair:
-        escrow = steady(tmp_path_factory.mktemp("failover"), database_url=pair.url, amqp_url=amqp_url())
-        try:
-            escrow.start()
-            yield World(escrow, pair)
-            escrow.command("verify")
-        finally:
-            escrow.stop()
+    home = tmp_path_factory.mktemp("failover")
+    with postgres_pair() as pair, steady(home, database_url=pair.url, amqp_url=amqp_url()) as escrow:
+        yield World(escrow, pair)
 
 
 @pytest.mark.timeout(60 + 60 * TRIALS)

@@ -27,14 +27,9 @@ FROZEN_S = 35.0
 @pytest.fixture
 def escrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Two workers, the API and the real participants."""
-    with services.fresh_postgres() as database_url:
-        installation = steady(tmp_path_factory.mktemp("frozen"), database_url=database_url, amqp_url=services.amqp_url())
-        try:
-            installation.start()
-            yield installation
-            installation.command("verify")
-        finally:
-            installation.stop()
+    home = tmp_path_factory.mktemp("frozen")
+    with services.fresh_postgres() as url, steady(home, database_url=url, amqp_url=services.amqp_url()) as installation:
+        yield installation
 
 
 @pytest.mark.timeout(180)

@@ -29,14 +29,13 @@ class World:
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two workers, the API and the real participants."""
-    with services.private_rabbitmq() as broker, services.fresh_postgres() as database_url:
-        escrow = steady(tmp_path_factory.mktemp("lost"), database_url=database_url, amqp_url=broker.url)
-        try:
-            escrow.start()
-            yield World(escrow, broker)
-            escrow.command("verify")
-        finally:
-            escrow.stop()
+    home = tmp_path_factory.mktemp("lost")
+    with (
+        services.private_rabbitmq() as broker,
+        services.fresh_postgres() as url,
+        steady(home, database_url=url, amqp_url=broker.url) as escrow,
+    ):
+        yield World(escrow, broker)
 
 
 @pytest.mark.timeout(180)
