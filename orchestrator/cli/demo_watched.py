@@ -61,7 +61,11 @@ def choreography(session: Session, directory: Path, services: bool) -> bool:  # 
         with watched(session, directory, definitions, services=services) as stage:
             screen.title(f"\nThe same with Escrow listening: {stage.title}.")
             screen.title(f"Definition {WATCHED_NAME}: the shipped order_watched, every duration divided by {FASTER}.\n")
-            look = lambda: screen.show(_look(stage), now=True)  # noqa: E731  # what Escrow knows, in one line
+
+            def look() -> None:
+                """What Escrow knows, in one line."""
+                screen.show(_look(stage), now=True)
+
             with_escrow = _Play(session, screen, stage, look).play(lambda: _ended(session, screen, stage))
             orders = _look(stage)
             screen.show(orders, now=True)

@@ -195,7 +195,10 @@ def moved(order: Order, state: str) -> Order:
 def explained(engine: sa.Engine, ask: Callable[[], object]) -> str:
     """The plan of the one statement of a question."""
     asked: list[tuple[str, Any]] = []
-    listener = lambda _connection, _cursor, statement, parameters, _context, _many: asked.append((statement, parameters))  # noqa: E731
+
+    def listener(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        asked.append((statement, parameters))
+
     sa.event.listen(engine, "before_cursor_execute", listener)
     ask()
     sa.event.remove(engine, "before_cursor_execute", listener)
