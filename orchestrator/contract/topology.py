@@ -9,6 +9,9 @@ from dataclasses import dataclass
 #: be applied is stored in the quarantine and acked.
 QUORUM_ARGUMENTS: dict[str, object] = {"x-queue-type": "quorum", "x-delivery-limit": 2_147_483_647}
 
+#: Content type of what Escrow itself puts into the recorder: the journal entries of a transaction, and the messages that it kept.
+RECORD = "application/vnd.escrow.record+zlib"
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -35,6 +38,11 @@ class Topology:
     def announcements(self) -> str:
         """Topic exchange for what orders announce, key = message type; listeners are optional."""
         return f"{self.namespace}.announcements"
+
+    @property
+    def recorder(self) -> str:
+        """The stream that keeps every event and every record of Escrow's own (R28), and the topic exchange by which those reach it."""
+        return f"{self.namespace}.recorder"
 
     def command_queue(self, participant: str) -> str:
         """Quorum queue of one participant, bound to `commands` with its name."""
