@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from orchestrator.bus.doctor import Rights, needed
+from orchestrator.bus.topology import Retention, Stream
 from orchestrator.config import Settings
 from orchestrator.contract import QUORUM_ARGUMENTS, Topology
 from tests.support import services
@@ -123,11 +124,19 @@ def test_the_broker_definitions_are_the_topology() -> None:
     topology = Topology("escrow")
     document = definitions()
 
-    assert {one["name"] for one in document["exchanges"]} == {topology.events, topology.commands, topology.announcements}
-    assert {one["name"] for one in document["queues"]} == {topology.inbox, *map(topology.command_queue, PARTICIPANTS)}
-    assert all(one["arguments"] == QUORUM_ARGUMENTS and one["durable"] for one in document["queues"])
+    exchanges = {topology.events, topology.commands, topology.announcements, topology.recorder}
+    assert {one["name"] for one in document["exchanges"]} == exchanges
+    queues = {one["name"]: one["arguments"] for one in document["queues"]}
+    kept = queues.pop(topology.recorder)
+    assert set(queues) == {topology.inbox, *map(topology.command_queue, PARTICIPANTS)}
+    assert all(arguments == QUORUM_ARGUMENTS for arguments in queues.values())
+    assert all(one["durable"] for one in document["queues"])
+    fields = Settings.model_fields
+    assert kept == Stream("", Retention(fields["recorder_keep_h"].default, fields["recorder_bytes_max"].default)).arguments
     assert {(one["source"], one["routing_key"], one["destination"]) for one in document["bindings"]} == {
         (topology.events, "#", topology.inbox),
+        (topology.events, "#", topology.recorder),
+        (topology.recorder, "#", topology.recorder),
         *((topology.commands, name, topology.command_queue(name)) for name in PARTICIPANTS),
     }
 
@@ -166,7 +175,7 @@ def test_a_broker_takes_the_definitions() -> None:
 
         queues = broker.ctl("list_queues", "--vhost", "escrow", "name", "--no-table-headers").split()
 
-    assert sorted(queues) == sorted(["escrow.inbox", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
+    assert sorted(queues) == sorted(["escrow.inbox", "escrow.recorder", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
