@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -88,15 +88,22 @@ def unknown_to_us(settings: Settings, participant: str, ledger: Iterable[Mapping
     engine = make_engine(str(settings.database_url), clock=wiring.now)
     found: list[Unknown] = []
     rows = iter(ledger)
+    fields = ("order_id", "command_id", "command_type", "state", "answered_at")
     try:
+        facts = SqlStore(engine, shard=0).known_types()
         while page := list(islice(rows, _PAGE)):
             known = recovery.known_commands(engine, {row["order_id"] for row in page})
-            fields = ("order_id", "command_id", "command_type", "state", "answered_at")
-            lost = (row for row in page if row["command_id"] not in known)
+            lost = (row for row in page if not _is_known(row, known, facts))
             found += [Unknown(participant=participant, **{name: row[name] for name in fields}) for row in lost]
     finally:
         engine.dispose()
     return found
+
+
+def _is_known(row: Mapping[str, Any], known: Mapping[str, Collection[str]], facts: Collection[str]) -> bool:
+    """What happened at a participant by itself is in its ledger, too; only some orders have it in theirs."""
+    commands = known.get(row["order_id"])
+    return commands is not None and (row["command_id"] in commands or row["command_type"] in facts)
 
 
 def _run(settings: Settings, engine: Engine, registrations: Sequence[Registration], progress: Progress | None) -> Recovered:
