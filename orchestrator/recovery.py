@@ -115,6 +115,7 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
     context = _context(settings, store)
 
     recover.fold_in(context, shelf, tally, _counting(shelf, progress))
+    _refuse_unregistered(engine)
     recover.handle_again(context, shelf, tally, _counting(shelf, progress), require_user_id=settings.require_user_id)
     for participant in sorted(store.participants()):
         store.begin_resync(participant, None)
@@ -122,6 +123,16 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
     after = recovery.standing(engine)
     verified = wiring.verify(settings, progress=progress)
     return Recovered(before=before, after=after, read=read, gap=gap, heard_at=_heard_at(settings), tally=tally, verified=verified)
+
+
+def _refuse_unregistered(engine: Engine) -> None:
+    """Orders that were folded in may be of a definition that came after the backup."""
+    if missing := recovery.unregistered(engine):
+        named = ", ".join(f"{name} version {version}" for name, version in missing)
+        raise SettingsError(
+            f"Orders were recovered whose definition is not loaded: {named}. Fix: put its file into ESCROW_DEFINITIONS (a shipped one: "
+            "name it in ESCROW_SHIPPED), and run `escrow recover` again: it goes on."
+        )
 
 
 def _heard_at(settings: Settings) -> datetime | None:

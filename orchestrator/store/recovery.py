@@ -16,7 +16,7 @@ from orchestrator.errors import Conflict
 from orchestrator.saga.decision import Entry
 from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
-from orchestrator.store.tables import checkpoints, deadlines, journal, order_data, orders, parked, recovered
+from orchestrator.store.tables import checkpoints, deadlines, definitions, journal, order_data, orders, parked, recovered
 
 #: A place in the recorder from which everything comes that this database does not have.
 MARK = "recorder"
@@ -172,6 +172,15 @@ def standing(engine: sa.Engine, *, some: int = 20) -> Standing:
             parked=list(connection.scalars(sa.select(parked.c.order_id).distinct().order_by(parked.c.order_id).limit(some))),
             outstanding={row.participant: row.number for row in connection.execute(asked)},
         )
+
+
+def unregistered(engine: sa.Engine) -> list[tuple[str, int]]:
+    """Definitions (name, version) that orders are pinned to and nobody has registered in this database."""
+    o, d = orders.c, definitions.c
+    there = sa.exists().where(d.name == o.definition, d.version == o.version)
+    statement = sa.select(o.definition, o.version).distinct().where(~there).order_by(o.definition, o.version)
+    with reading(engine) as connection:
+        return [(row.definition, row.version) for row in connection.execute(statement)]
 
 
 def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> dict[str, set[str]]:

@@ -206,3 +206,16 @@ def test_a_damaged_record_is_told_and_the_rest_is_recovered(escrow_with: With, t
         "a message was quarantined",
     ]
     assert lost.order("done").seq == 4
+
+
+def test_an_order_of_a_definition_that_is_not_loaded_is_waited_for(escrow_with: With, tmp_path: Path, broker: Broker, lost: House) -> None:
+    """If it failed, the events of an order that was deployed after the backup would be quarantined as bugs of ours."""
+    escrow = escrow_with(settings_of(tmp_path, broker, shipped="house_closing"))
+    escrow("db", "upgrade")
+    result = escrow("recover")
+    assert (result.exit_code, "not loaded: order version 1" in result.stderr) == (2, True)
+    assert escrow_with(settings_of(tmp_path, broker))("recover").exit_code == 0
+    house = House(f"sqlite:///{tmp_path}/restored.db")
+    assert house.order("done") == lost.order("done")
+    assert house.queries.quarantine_count() == 0
+    house.close()
