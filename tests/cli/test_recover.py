@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from uuid import uuid4
 import pika
 import pytest
 
+from orchestrator import wiring
 from orchestrator.bus.topology import Retention, declare, delete
 from orchestrator.config import Settings
 from orchestrator.contract import Envelope, Topology, Wire, command_id, encode, event_key
@@ -219,3 +221,21 @@ def test_an_order_of_a_definition_that_is_not_loaded_is_waited_for(escrow_with: 
     assert house.order("done") == lost.order("done")
     assert house.queries.quarantine_count() == 0
     house.close()
+
+
+def test_a_recovery_begins_at_the_mark_whoever_restored_the_database(
+    escrow_with: With, tmp_path: Path, broker: Broker, lost: House
+) -> None:
+    """If it failed, a recovery would read a week of events, or begin after what the database lacks."""
+    settings = settings_of(tmp_path, broker)
+    wiring.mark(settings.model_copy(update={"database_url": lost.url}), lost.engine)
+    copied = sqlite3.connect(f"{tmp_path}/restored.db")
+    with sqlite3.connect(f"{tmp_path}/lost.db") as source:
+        source.backup(copied)
+    copied.close()
+    source.close()
+    broker.live(lost, answer("waits", "reserve_inventory", "InventoryReserved"))
+    result = escrow_with(settings)("recover", "-o", "json")
+    told = json.loads(result.stdout)
+    assert (told["gap"], told["folded"], told["moved"], told["entries"]) == (None, 1, 1, 6)
+    assert told["read"] <= 3, "the message at the mark, an event and its record"
