@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
+import structlog
 
 from orchestrator import logs
 
 
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
-    """Where the lines go; the root logger is put back afterwards."""
+    """Where the lines go; everything is put back afterwards, as other tests look at what is logged."""
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, before = root.handlers, root.level, structlog.get_config()
     stream = io.StringIO()
     logs.configure(level="info", form="auto", stream=stream)
     yield stream
     root.handlers, root.level = handlers, level
+    structlog.configure(**before)
     logging.captureWarnings(capture=False)
 
 
