@@ -14,17 +14,23 @@ import structlog
 from orchestrator import logs
 
 
-@pytest.fixture
-def out() -> Iterator[io.StringIO]:
-    """Where the lines go; everything is put back afterwards, as other tests look at what is logged."""
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    """Other tests look at what is logged."""
     root = logging.getLogger()
     handlers, level, before = root.handlers, root.level, structlog.get_config()
-    stream = io.StringIO()
-    logs.configure(level="info", form="auto", stream=stream)
-    yield stream
+    yield
     root.handlers, root.level = handlers, level
     structlog.configure(**before)
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    """Where the lines go."""
+    stream = io.StringIO()
+    logs.configure(level="info", form="auto", stream=stream)
+    return stream
 
 
 def lines(out: io.StringIO) -> list[dict[str, Any]]:
@@ -125,15 +131,9 @@ def test_a_terminal_gets_readable_lines() -> None:
         def isatty(self) -> bool:
             return True
 
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
     terminal = Terminal()
-    try:
-        logs.configure(stream=terminal)
-        logs.get("x").info("Hello", action="greeted")
-    finally:
-        root.handlers, root.level = handlers, level
-        logging.captureWarnings(capture=False)
+    logs.configure(stream=terminal)
+    logs.get("x").info("Hello", action="greeted")
 
     assert "Hello" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
