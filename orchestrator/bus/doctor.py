@@ -57,13 +57,14 @@ class Rights:
 
 
 def needed(topology: Topology) -> Rights:
-    r"""The least that `escrow serve` and `escrow worker` need: to declare, to send commands and announcements, to read events.
+    r"""The least that `serve`, `worker` and `replay` need: to declare, to send commands, announcements and replays, to read events.
 
     >>> needed(Topology()).read
     '^escrow\\.(inbox|events|commands)$'
     """
     prefix = rf"^{re.escape(topology.namespace)}\."
-    return Rights(configure=prefix, write=rf"{prefix}(inbox|commands(\..+)?|announcements)$", read=rf"{prefix}(inbox|events|commands)$")
+    write, read = rf"{prefix}(inbox|commands(\..+)?|replay\..+|announcements)$", rf"{prefix}(inbox|events|commands)$"
+    return Rights(configure=prefix, write=write, read=read)
 
 
 def examine(url: str, topology: Topology, participants: Collection[str]) -> list[Check]:

@@ -1,4 +1,5 @@
-"""What a participant remembers: one ledger row per command, the facts it was told, and the messages on their way to the broker.
+"""What a participant remembers: one ledger row per command, the facts it was told, the events of others that it heard, and the messages on
+their way to the broker.
 
 All tables carry the participant's name, so several participants may share a database.
 """
@@ -54,7 +55,18 @@ class Ledger:
             f"{participant}_facts",
             self.metadata,
             sa.Column("message_id", sa.String(64), primary_key=True),
-            # sha256 of the fact's type, subject and data.
+            # sha256 of the fact's type, subject and data; empty when it is not known, after a replay.
+            sa.Column("digest", sa.String(64), nullable=False),
+        )
+        self.heard = sa.Table(
+            f"{participant}_heard",
+            self.metadata,
+            # Of source and message id.
+            sa.Column("heard_id", sa.String(64), primary_key=True),
+            sa.Column("source", sa.String(256), nullable=False),
+            sa.Column("message_id", sa.String(256), nullable=False),
+            sa.Column("event_type", sa.String(64), nullable=False),
+            # Of what the event means (`contract.digest`).
             sa.Column("digest", sa.String(64), nullable=False),
         )
         self.outbox = sa.Table(

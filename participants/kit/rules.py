@@ -1,4 +1,4 @@
-"""The rules of R20: what a command, an undo, a notice and a fact do, decided by the ledger's rows."""
+"""The rules of R20: what a command, an undo, a notice, a fact and an event of others do, decided by the ledger's rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from participants.kit.answers import Refusal, Reply
 from participants.kit.database import Rows
 from participants.kit.facts import Fact, FactRefusedError
 from participants.kit.handlers import Command, Handlers, Tx, Undo
+from participants.kit.hearing import Heard
 from participants.kit.ledger import DONE, REFUSED, UNDONE, Ledger
 from participants.kit.transport import Published
 
@@ -29,14 +30,29 @@ class Rules:
         self._clock = clock
         self._log = logging.getLogger(f"participants.{ledger.participant}")
 
-    def apply(self, tx: Tx, command: Command, refuse: Callable[[str], bool]) -> Published | None:
-        """Carry out a command, undo, notice or reaction, or find that it was; the answer to publish, if there is one."""
+    def apply(self, tx: Tx, command: Command | Heard, refuse: Callable[[str], bool]) -> Published | None:
+        """Carry out a command, undo, notice, reaction, or what was heard, or find that it was; the answer to publish, if there is one."""
+        if isinstance(command, Heard):
+            self.hear(tx, command)
+            return None
         if command.name in self._handlers.undos:
             return self._undo(tx, command)
         if command.name in self._handlers.notices:
             self._notice(tx, command)
             return None
         return self._forward(tx, command, refuse)
+
+    def hear(self, tx: Tx, event: Heard) -> None:
+        """Let an event of others change the tables, unless it did before."""
+        known = tx.rows(self._ledger.heard)
+        row = known.get(event.heard_id)
+        if row is None:
+            self._handlers.heard[event.name](tx, event)
+            named = {"source": event.source, "message_id": event.message_id, "event_type": event.name, "digest": event.digest}
+            known.add(heard_id=event.heard_id, **named)
+        elif row["digest"] != event.digest:
+            extra = {"action": "message_id_reused", "source": event.source, "message_id": event.message_id}
+            self._log.error("%s came with a message id that another event of its source has used.", event.name, extra=extra)
 
     def fact(self, tx: Tx, fact: Fact) -> Published:
         """Carry out a fact that was never told before; its event. Raises: FactRefusedError when its undo came first."""

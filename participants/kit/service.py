@@ -171,7 +171,9 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
         signal.signal(number, lambda _number, _frame: stop.set())
     faults = Faults()
     try:
-        transport = RabbitTransport(amqp_url, Topology(namespace), participant.name, subscriptions=participant.subscriptions)
+        transport = RabbitTransport(
+            amqp_url, Topology(namespace), participant.name, subscriptions=participant.subscriptions, hearing=participant.hearing
+        )
     except ValueError as error:
         _fail(f"The address of RabbitMQ cannot be read: {error}")
     runner = Runner(participant, transport, faults=faults)

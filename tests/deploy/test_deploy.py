@@ -16,7 +16,8 @@ import yaml
 
 from orchestrator.bus.doctor import Rights, needed
 from orchestrator.config import Settings
-from orchestrator.contract import QUORUM_ARGUMENTS, Topology
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology, event_key
+from participants import inventory
 from tests.support import services
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -124,10 +125,12 @@ def test_the_broker_definitions_are_the_topology() -> None:
     document = definitions()
 
     assert {one["name"] for one in document["exchanges"]} == {topology.events, topology.commands, topology.announcements}
-    assert {one["name"] for one in document["queues"]} == {topology.inbox, *map(topology.command_queue, PARTICIPANTS)}
+    queues = {topology.inbox, topology.heard_queue("inventory"), *map(topology.command_queue, PARTICIPANTS)}
+    assert {one["name"] for one in document["queues"]} == queues
     assert all(one["arguments"] == QUORUM_ARGUMENTS and one["durable"] for one in document["queues"])
     assert {(one["source"], one["routing_key"], one["destination"]) for one in document["bindings"]} == {
         (topology.events, "#", topology.inbox),
+        *((topology.events, event_key("*", each), topology.heard_queue("inventory")) for each in inventory.HEARD),
         *((topology.commands, name, topology.command_queue(name)) for name in PARTICIPANTS),
     }
 
@@ -150,10 +153,12 @@ def test_a_participant_speaks_for_itself_only(participant: str) -> None:
     assert re.search(rights["read"], f"escrow.commands.{participant}")
     assert re.search(rights["write"], "escrow.events")
     assert not re.search(rights["write"], "escrow.commands")
-    assert rights["configure"] == "^$", "it could delete what everybody uses"
+    assert rights["configure"] == rf"^escrow\.replay\.{participant}$", "it could delete what everybody uses"
+    assert re.search(rights["read"], f"escrow.replay.{participant}")
     assert re.search(topics["escrow.events"]["write"], f"{participant}.Anything")
     for other in others:
         assert not re.search(rights["read"], f"escrow.commands.{other}")
+        assert not re.search(rights["read"], f"escrow.replay.{other}")
         assert not re.search(topics["escrow.events"]["write"], f"{other}.Anything")
 
 
@@ -166,7 +171,7 @@ def test_a_broker_takes_the_definitions() -> None:
 
         queues = broker.ctl("list_queues", "--vhost", "escrow", "name", "--no-table-headers").split()
 
-    assert sorted(queues) == sorted(["escrow.inbox", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
+    assert sorted(queues) == sorted(["escrow.inbox", "escrow.heard.inventory", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)

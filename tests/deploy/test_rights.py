@@ -240,7 +240,7 @@ def test_a_participant_that_speaks_for_another_is_told_its_topics(broker: Rabbit
         _ask_inventory(broker, "order-topic")
         [said] = eventually(lambda: _events(process, "link_down"), 20)
 
-    assert r"rabbitmqctl set_topic_permissions -p escrow payment escrow.events '^inventory\.' '^$'" in said
+    assert r"rabbitmqctl set_topic_permissions -p escrow payment escrow.events '^inventory\.' '^\*\.(StockReceived)$'" in said
 
 
 def _ask_inventory(broker: RabbitServer, order_id: str) -> None:
