@@ -99,7 +99,7 @@ class Site:
         topology = self.topology
         with pika.BlockingConnection(pika.URLParameters(self.amqp_url)) as connection:
             channel = connection.channel()
-            for queue in (topology.inbox, *map(topology.command_queue, PARTICIPANTS)):
+            for queue in (topology.inbox, topology.recorder, *map(topology.command_queue, PARTICIPANTS)):
                 channel.queue_delete(queue)
-            for exchange in (topology.events, topology.commands, topology.announcements):
+            for exchange in (topology.events, topology.commands, topology.announcements, topology.recorder):
                 channel.exchange_delete(exchange)

@@ -111,6 +111,17 @@ class Settings(BaseSettings):
         default=10, ge=1, le=10_000, description="Commands a second to a participant that is back; doubled every second."
     )
     recovery_max_per_s: int = Field(default=200, ge=1, le=10_000, description="What that comes to; from then on a hundredth more a second.")
+    recorder: bool = Field(
+        default=True,
+        description="Keep every event and every journal entry in a stream of the broker, from which a lost database is recovered (R28); "
+        "acks and answers wait for it (true or false).",
+    )
+    recorder_keep_h: int = Field(
+        default=24 * 7, ge=1, le=24 * 3650, description="How long the recorder keeps them. Applies when its stream is made."
+    )
+    recorder_bytes_max: int = Field(
+        default=20 * 1024**3, ge=10**9, le=10**15, description="How much the recorder keeps. Applies when its stream is made."
+    )
     require_user_id: bool = Field(
         default=False, description="Accept a participant's events only from the broker user of the same name (true or false)."
     )

@@ -63,6 +63,9 @@ class Metrics:
         self.batch_s = self._histogram("batch_seconds", "Seconds of one transaction.", BATCH_BUCKETS_S)
         self.quarantined = self._counter("quarantined", "Messages put into quarantine.", "reason")
         self.returned = self._counter("returned", "Commands that the broker returned because no queue takes them.")
+        self.unprotected_s = self._counter(
+            "unprotected_seconds", "Seconds in which messages were acked and calls answered that the recorder did not have."
+        )
         #: name: what a human should look at, such as `silence` or `undo_silent`; all of them are in docs/operations.md.
         self.alerts = self._counter("alerts", "Things a human should look at.", "name")
         self.scrape_failures = self._counter("scrape_failures", "Scrapes that could not read the database.")

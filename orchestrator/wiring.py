@@ -31,6 +31,7 @@ from orchestrator.app.registry import Registry
 from orchestrator.app.watch import FAILPOINTS, LineWatcher
 from orchestrator.app.work import Outcome, Work
 from orchestrator.bus.rabbitmq import RabbitBus
+from orchestrator.bus.topology import Retention
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
 from orchestrator.errors import SettingsError, TemporaryError
@@ -151,7 +152,19 @@ def rabbit_bus(settings: Settings, participants: frozenset[str]) -> RabbitBus:
     """The bus of a service. Raises: SettingsError."""
     settings.require("amqp_url")
     topology = Topology(settings.namespace)
-    return RabbitBus(str(settings.amqp_url), topology, participants, jitter=random.random, prefetch=settings.prefetch_count)
+    return RabbitBus(
+        str(settings.amqp_url),
+        topology,
+        participants,
+        jitter=random.random,
+        prefetch=settings.prefetch_count,
+        retention=retention(settings),
+    )
+
+
+def retention(settings: Settings) -> Retention | None:
+    """What the recorder of these settings keeps; None: there is none."""
+    return Retention(settings.recorder_keep_h, settings.recorder_bytes_max) if settings.recorder else None
 
 
 def make_process(
@@ -182,6 +195,7 @@ def make_process(
         new_id=new_id,
         parked_for=timedelta(hours=settings.parked_expiry_h),
         circuit=Circuit(orders_min=settings.silent_orders_min),
+        records=bus.has_recorder,
     )
     ticks: list[Metronome] = []
     line = Line(

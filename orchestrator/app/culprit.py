@@ -30,6 +30,7 @@ def bisect(works: list[Work], error: DataRefused | InvariantViolated, handle: _H
     return Handled(
         outcomes=first.outcomes + second.outcomes,
         outbox=first.outbox + second.outbox,
+        records=first.records + second.records,
         next_deadline_ms=min(nexts, default=None),
     )
 

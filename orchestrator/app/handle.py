@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from orchestrator.app import resync
 from orchestrator.app.circuit import Circuit, held_by
 from orchestrator.app.ports import Changes, Parked, Resolved, Store, Transaction
+from orchestrator.app.record import records
 from orchestrator.app.registry import Registry
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.sizes import too_large
@@ -42,6 +43,8 @@ class Context:
     new_id: Callable[[], str]
     parked_for: timedelta
     circuit: Circuit
+    #: Whether what is written is told to the recorder (R28).
+    records: bool = False
 
 
 def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] = ()) -> Handled:
@@ -65,9 +68,16 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
         missing = sheet.missing_bodies()
         sheet.fill_bodies(tx.bodies(missing) if missing else {})
         changes = sheet.changes(confirmed)
+        to_publish = [message for message in changes.outbox if message.owner == context.owner]
+        to_record = list(records(changes, context.topology, context.owner, context.new_id, sheet.now)) if context.records else []
+        changes.outbox.extend(to_record)
         tx.write(changes)
-    to_publish = [message for message in changes.outbox if message.owner == context.owner]
-    return Handled(outcomes=outcomes, outbox=[*taken, *to_publish], next_deadline_ms=sheet.next_deadline_ms())
+    return Handled(
+        outcomes=outcomes,
+        outbox=[*to_record, *taken, *to_publish],
+        records=[record.outbox_id for record in to_record],
+        next_deadline_ms=sheet.next_deadline_ms(),
+    )
 
 
 def put_off(context: Context, order_id: str, name: str) -> None:

@@ -1,8 +1,8 @@
 """The line: one handler thread takes every input of this process from one queue, in batches; only it opens a write transaction.
 
-gather → handle (one commit) → ack → publish → the next batch. Acks follow the commit, not the confirms: when the broker blocks publishing,
-the outbox grows and events are still taken. While the database is away the worker stops consuming and lets its link go; nothing is requeued
-in a loop.
+gather → handle (one commit) → publish → ack → the next batch. Acks follow the commit, and with a recorder the confirm of its record
+(`protection`), but no other confirm: when the broker blocks publishing, the outbox grows and events are still taken. While the database is
+away the worker stops consuming and lets its link go; nothing is requeued in a loop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import TypeVar
 
 from orchestrator import logs
@@ -21,8 +22,9 @@ from orchestrator.app.culprit import bisect
 from orchestrator.app.fire import Hearing, due_work
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
 from orchestrator.app.handle import Context, handle, put_off
-from orchestrator.app.ports import Bus, Delivery, LinkChanged, OutboxMessage, Settled
-from orchestrator.app.relay import Relay
+from orchestrator.app.ports import Bus, Delivery, LinkChanged, Settled
+from orchestrator.app.protection import Committed, Protection
+from orchestrator.app.sending import Sending
 from orchestrator.app.watch import Watcher
 from orchestrator.app.work import Handled, Outcome, Work, read
 from orchestrator.errors import DataRefused, InvariantViolated, StoreBusy, StoreForbidden, TemporaryError
@@ -35,6 +37,10 @@ _BUSY_MAX_S = 10.0
 _SMALL_BATCH = 16
 #: Idle time after which confirmed rows are deleted without waiting for a batch, in seconds.
 _TIDY_AFTER_S = 0.5
+
+#: A process that stops waits so long for the recorder, in seconds.
+_RECORDED_WITHIN_S = 2.0
+_STOPPING = "This process is stopping: ask another, or ask again."
 
 _log = logs.get(__name__)
 
@@ -91,7 +97,8 @@ class Line:
         self._wake_at = wake_at
         self._consume = consume
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._relay = Relay()
+        self._protection = Protection()
+        self._sending = Sending(bus, fleet, self._protection, batch_count_max=limits.batch_count_max, monotonic=monotonic)
         self._care = Care(
             context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max, queue_count_max=limits.queue_count_max
         )
@@ -130,7 +137,7 @@ class Line:
         future: Future[Outcome] = Future()
         work.on_outcome = future.set_result
         if self._stopping.is_set():
-            future.set_exception(TemporaryError("This process is stopping: ask another, or ask again."))
+            future.set_exception(TemporaryError(_STOPPING))
         else:
             self._queue.put(work)
         return future
@@ -158,6 +165,8 @@ class Line:
         for start in range(0, len(works), self._limits.batch_count_max):
             self._carry(works[start : start + self._limits.batch_count_max])
         if ticks:
+            self._watcher.unprotected(self._protection.looked_at(self._monotonic()))
+            self._release()
             self._on_tick()
         if not works:
             self._tidy()
@@ -180,8 +189,7 @@ class Line:
                 may_linger = False
                 until_s = self._monotonic() + self._limits.linger_s
             elif isinstance(item, Settled):
-                self._relay.settle(item, self._monotonic())
-                self._watcher.settled(item)
+                self._settle(item)
             elif isinstance(item, LinkChanged):
                 self._on_link(item)
             else:
@@ -195,7 +203,7 @@ class Line:
                     works.append(item)
         self._batch_before = len(works)
         # First, so that the transaction that deletes their rows re-arms their deadlines (R5).
-        return [*self._relay.take_late(), *works], ticked
+        return [*self._sending.late(), *works], ticked
 
     def _next(self, until_s: float) -> _Item | None:
         """What comes next; None when nothing does until then, or when the line is to stop."""
@@ -210,34 +218,48 @@ class Line:
         self._watcher.reached("received")
         started_s = self._monotonic()
         handled = self._handle(works)
-        committed_s = self._monotonic()
+        committed_s, owner = self._monotonic(), self._context.owner
         self._watcher.handled(handled, committed_s - started_s)
         self._watcher.reached("committed")
         deliveries = [work.delivery for work in works if work.delivery is not None]
-        if deliveries:
-            self._bus.ack(deliveries)
-        self._watcher.reached("acked")
-        self._publish(handled.outbox, committed_s)
+        self._protection.committed(Committed(committed_s, deliveries, handled.outcomes, set(handled.records)))
+        # Under the name that wrote them: an outage meanwhile changes ours.
+        self._sending.publish(handled.outbox, committed_s, owner, self._persist)
         self._watcher.reached("published")
+        self._release()
         self._care.handled(handled, self._persist)
-        for work, outcome in handled.outcomes:
-            if work.on_outcome is not None:
-                work.on_outcome(outcome)
         if handled.next_deadline_ms is not None:
             self._wake_at(committed_s + handled.next_deadline_ms / 1000)
         return handled
 
+    def _release(self) -> None:
+        """Ack what the recorder has, and tell the outcomes (R28); without a recorder, what was committed."""
+        released = self._protection.released()
+        deliveries = [delivery for batch in released for delivery in batch.deliveries]
+        if deliveries:
+            self._bus.ack(deliveries)
+            self._watcher.reached("acked")
+        for work, outcome in chain.from_iterable(batch.outcomes for batch in released):
+            if work.on_outcome is not None:
+                work.on_outcome(outcome)
+
+    def _settle(self, settled: Settled) -> None:
+        """Take note of what became of a message."""
+        self._sending.settle(settled)
+        self._watcher.settled(settled)
+        self._release()
+
     def _handle(self, works: list[Work]) -> Handled:
         """Handle a batch until it is committed: temporary failures are waited out, bad data is bisected to its culprit."""
-        confirmed = self._relay.take_confirmed()
+        confirmed = self._sending.confirmed()
         try:
             return self._persist(lambda: handle(self._context, works, confirmed=confirmed))
         except TemporaryError:
             # Not committed, so not acked: the broker delivers it to another worker.
-            self._relay.put_back_confirmed(confirmed)
+            self._sending.put_back_confirmed(confirmed)
             raise
         except (DataRefused, InvariantViolated) as error:
-            self._relay.put_back_confirmed(confirmed)
+            self._sending.put_back_confirmed(confirmed)
             return bisect(works, error, self._handle, lambda *key: self._persist(lambda: put_off(self._context, *key)))
 
     def _persist(self, ask: Callable[[], _Answer]) -> _Answer:
@@ -258,18 +280,6 @@ class Line:
             else:
                 self._database_is_back()
                 return answer
-
-    def _publish(self, messages: Sequence[OutboxMessage], committed_s: float) -> None:
-        """Publish what was just committed; after a pause of more than 1 s only what is still ours (R17)."""
-        if not messages:
-            return
-        if self._monotonic() - committed_s > 1:
-            # Under the name that wrote them: an outage meanwhile changes ours.
-            owner, outbox_ids = self._context.owner, [message.outbox_id for message in messages]
-            still = set(self._persist(lambda: self._fleet.owned(owner, outbox_ids)))
-            messages = [message for message in messages if message.outbox_id in still]
-        self._relay.sending(messages, committed_s)
-        self._bus.publish(messages)
 
     def _on_link(self, link: LinkChanged) -> None:
         self._link = link
@@ -295,15 +305,22 @@ class Line:
             self.beat_s = self._monotonic()
             if self._consume:
                 self._fire(beat)
-            for owner in owners:
-                self._adopt(owner, beat.now)
-            self._send_again()
+            self._send(owners, beat.now)
             if self._consume:
                 self._care.ticked(beat, self._monotonic(), self._carry)
                 self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))
                 self._key_retention.ticked(beat.now)
         except TemporaryError as error:
             self._not_now(error)
+
+    def _send(self, owners: Sequence[str | None], now: datetime) -> None:
+        """Send what these left behind, and what came back; with the link down the API process leaves it to the workers."""
+        if self._link.publishing:
+            for owner in owners:
+                self._sending.adopt(owner, self._context.owner, now)
+            self._sending.send_again(self._context.owner)
+        elif not self._consume:
+            self._sending.leave_to_others(self._context.owner)
 
     def _fire(self, beat: Beat) -> None:
         """Fire what is due, batch after batch; and be woken when the next is."""
@@ -317,43 +334,11 @@ class Line:
         if beat.next_due_at is not None:
             self._wake_at(self._monotonic() + (beat.next_due_at - beat.now).total_seconds())
 
-    def _adopt(self, owner: str | None, now: datetime) -> None:
-        """Send what a dead worker left behind, or what was kept back. What lay long is sent late (R5)."""
-        if not self._link.publishing:
-            return
-        messages = self._fleet.adopt(owner, self._context.owner, self._limits.batch_count_max)
-        if messages:
-            _log.info("messages adopted", action="outbox_adopted", owner=owner, count=len(messages))
-            now_s = self._monotonic()
-            for message in messages:
-                self._relay.sending([message], now_s - max(0.0, (now - message.created_at).total_seconds()))
-            self._bus.publish(messages)
-
-    def _send_again(self) -> None:
-        """Send again what came back and is still ours; with the link down the API process leaves it to the workers."""
-        if not self._link.publishing:
-            if not self._consume and (waiting := self._relay.came_back()):
-                self._fleet.release(self._context.owner, waiting)
-                self._relay.forget(waiting)
-            return
-        due = self._relay.due_again(self._monotonic())
-        if not due:
-            return
-        still = set(self._fleet.owned(self._context.owner, [message.outbox_id for message in due]))
-        self._relay.forget(message.outbox_id for message in due if message.outbox_id not in still)
-        again = [message for message in due if message.outbox_id in still]
-        self._relay.sending(again, self._monotonic())
-        self._bus.publish(again)
-
     def _tidy(self) -> None:
         """With nothing else to do, delete the confirmed rows."""
-        confirmed = self._relay.take_confirmed()
-        if not confirmed:
-            return
         try:
-            self._fleet.forget_outbox(confirmed)
+            self._sending.tidy()
         except TemporaryError as error:
-            self._relay.put_back_confirmed(confirmed)
             self._not_now(error)
 
     def _not_now(self, error: TemporaryError) -> None:
@@ -385,16 +370,22 @@ class Line:
             self._bus.resume()
 
     def _close(self) -> None:
+        """What is committed is acked and answered once it is recorded; what is not begun is left to others."""
+        until_s = self._monotonic() + _RECORDED_WITHIN_S
+        while not self._protection.is_empty and (item := self._next(until_s)) is not None:
+            self._leave(item)
         self._bus.close()
         while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if isinstance(item, Settled):
-                self._relay.settle(item, self._monotonic())
-            elif isinstance(item, Work) and item.on_outcome is not None:
-                stopping = TemporaryError("This process is stopping: ask another, or ask again.")
-                item.on_outcome(Outcome(decision=None, order=None, error=stopping))
+            self._leave(self._queue.get_nowait())
+        self._protection.give_up(_STOPPING)
         try:
             self._tidy()
             self._fleet.leave(self._context.owner)
         except TemporaryError:
             _log.info("the database does not answer; another worker will adopt what is left", action="left_behind")
+
+    def _leave(self, item: _Item | None) -> None:
+        if isinstance(item, Settled):
+            self._settle(item)
+        elif isinstance(item, Work) and item.on_outcome is not None:
+            item.on_outcome(Outcome(decision=None, order=None, error=TemporaryError(_STOPPING)))

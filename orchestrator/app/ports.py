@@ -93,6 +93,10 @@ BusEvent = Delivery | Settled | LinkChanged
 class Bus(Protocol):
     """The link to the broker. Everything it has to say goes to the sink given at `start`, from its own thread."""
 
+    @property
+    def has_recorder(self) -> bool:
+        """Whether a recorder keeps every event, and every record that is published (R28)."""
+
     def start(self, sink: Callable[[BusEvent], None], *, consume: bool) -> None:
         """Connect, and stay connected (full-jitter backoff); returns at once. `consume` False: publish only."""
 

@@ -14,7 +14,7 @@ from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message, OperatorAct
 
 #: The points of the line at which a test may have the process killed (`ESCROW_FAILPOINT`), in the order of the line.
-FAILPOINTS = ("received", "committed", "acked", "published", "confirmed")
+FAILPOINTS = ("received", "committed", "published", "confirmed", "acked")
 
 _log = logs.get(__name__)
 
@@ -37,8 +37,11 @@ class Watcher(Protocol):
     def settled(self, settled: Settled) -> None:
         """A message was confirmed, or came back."""
 
+    def unprotected(self, seconds: float) -> None:
+        """For so long acks and answers did not wait for the recorder (R28), since this was said last; 0: they do."""
+
     def reached(self, point: str) -> None:
-        """A named point of the line: `received`, `committed`, `acked`, `published`, `confirmed`."""
+        """A named point of the line: `received`, `committed`, `published`, `confirmed`, `acked`."""
 
 
 class LineWatcher:
@@ -47,6 +50,7 @@ class LineWatcher:
     def __init__(self, metrics: Metrics, *, failpoint: str | None, die: Callable[[], None]) -> None:
         self._metrics = metrics
         self._failpoint = failpoint
+        self._is_unprotected = False
         self._die = die
 
     def handled(self, handled: Handled, seconds: float) -> None:
@@ -83,6 +87,19 @@ class LineWatcher:
             _log.warning("the broker has no queue for a command", action="command_returned", outbox_id=settled.outbox_id)
         if settled.outcome == "confirmed":
             self.reached("confirmed")
+
+    def unprotected(self, seconds: float) -> None:
+        """Count, and say once that it begins, and that it ends."""
+        self._metrics.unprotected_s.inc(seconds)
+        if bool(seconds) == self._is_unprotected:
+            return
+        self._is_unprotected = bool(seconds)
+        if self._is_unprotected:
+            self._metrics.alerts.labels(name="unprotected").inc()
+            text = "the broker takes no records: what is accepted now could not be recovered if the database were lost"
+            _log.warning(text, action="recorder_behind")
+        else:
+            _log.info("everything is recorded again", action="recorder_caught_up")
 
     def reached(self, point: str) -> None:
         """A named point of the line."""

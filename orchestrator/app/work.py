@@ -61,6 +61,8 @@ class Handled:
     outcomes: list[tuple[Work, Outcome]] = field(default_factory=list)
     #: To publish, in journal order per order: older rows taken over first (R17).
     outbox: list[OutboxMessage] = field(default_factory=list)
+    #: Outbox ids of those among them that go to the recorder.
+    records: list[str] = field(default_factory=list)
     #: Milliseconds until the earliest deadline armed by the batch; None: none was.
     next_deadline_ms: int | None = None
 

@@ -18,7 +18,7 @@ import pika
 from pika import exceptions
 
 from orchestrator.bus.connection import HEARTBEAT_S, addresses, blocking, parameters
-from orchestrator.bus.topology import Binding, Exchange, Part, Queue, inbound, outbound
+from orchestrator.bus.topology import Binding, Exchange, Part, Queue, Retention, Stream, inbound, outbound, recording
 from orchestrator.bus.trouble import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, explain
 from orchestrator.contract import Topology
 from orchestrator.errors import SettingsError
@@ -57,18 +57,24 @@ class Rights:
 
 
 def needed(topology: Topology) -> Rights:
-    r"""The least that `serve`, `worker` and `replay` need: to declare, to send commands, announcements and replays, to read events.
+    r"""The least that `serve`, `worker` and `replay` need: to declare, to send commands, announcements, replays, records, to read events.
 
     >>> needed(Topology()).read
-    '^escrow\\.(inbox|events|commands)$'
+    '^escrow\\.(inbox|events|commands|recorder)$'
     """
     prefix = rf"^{re.escape(topology.namespace)}\."
-    write, read = rf"{prefix}(inbox|commands(\..+)?|replay\..+|announcements)$", rf"{prefix}(inbox|events|commands)$"
-    return Rights(configure=prefix, write=write, read=read)
+    return Rights(
+        configure=prefix,
+        write=rf"{prefix}(inbox|commands(\..+)?|replay\..+|announcements|recorder)$",
+        read=rf"{prefix}(inbox|events|commands|recorder)$",
+    )
 
 
-def examine(url: str, topology: Topology, participants: Collection[str]) -> list[Check]:
-    """Examine everything that can be reached, in order; never raises for what it finds. Blocks for some seconds at most."""
+def examine(url: str, topology: Topology, participants: Collection[str], retention: Retention | None = None) -> list[Check]:
+    """Examine everything that can be reached, in order; never raises for what it finds. Blocks for some seconds at most.
+
+    `retention`: what the recorder is to keep; None: there is to be none, and it is not looked for.
+    """
     try:
         nodes = parameters(url)
     except SettingsError as error:
@@ -91,7 +97,7 @@ def examine(url: str, topology: Topology, participants: Collection[str]) -> list
                 Check("broker login", True, f"user {user}, virtual host {vhost}"),
                 *_broker_checks(connection, offered),
             ]
-            return checks + _Examination(connection, give).checks(topology, participants)
+            return checks + _Examination(connection, give).checks(topology, participants, retention)
     except exceptions.ProbableAccessDeniedError as error:
         fix = f"correct the path of ESCROW_AMQP_URL, or run: {shlex.join(['rabbitmqctl', 'add_vhost', vhost])}; {give}"
         return [Check("broker login", False, explain(error, where).problem, fix)]
@@ -141,13 +147,15 @@ class _Examination:
     #: Names of what is there and this user may not configure.
     fixed: set[str] = field(default_factory=set)
 
-    def checks(self, topology: Topology, participants: Collection[str]) -> list[Check]:
+    def checks(self, topology: Topology, participants: Collection[str], retention: Retention | None) -> list[Check]:
         """Everything that Escrow needs, in the order it is declared."""
+        recorder = [] if retention is None else recording(topology, retention)
         return [
-            *(self._part(part) for part in [*inbound(topology), *outbound(topology, participants)]),
+            *(self._part(part) for part in [*inbound(topology), *outbound(topology, participants), *recorder]),
             self._write(topology.commands, sorted(participants)),
             self._write(topology.announcements, ["escrow-doctor"]),
             self._read(topology.inbox),
+            *([self._write(topology.recorder, ["escrow-doctor"]), self._read(topology.recorder)] if recorder else []),
         ]
 
     def _part(self, part: Part) -> Check:
@@ -165,11 +173,11 @@ class _Examination:
             return Check(str(part), True, "there; its arguments cannot be compared, as this user may not configure it")
         return Check(str(part), False, refusal.reply_text, explain(refusal, "").fix)
 
-    def _may_make(self, part: Exchange | Queue) -> bool:
+    def _may_make(self, part: Exchange | Queue | Stream) -> bool:
         """Whether this user may declare what is missing; asked with an argument for which every broker refuses to make it."""
 
         def declare(channel: Any) -> None:
-            if isinstance(part, Queue):
+            if isinstance(part, Queue | Stream):
                 channel.queue_declare(part.name, durable=True, arguments={"x-max-length": "none"})
             else:
                 channel.exchange_declare(part.name, "topic", durable=True, arguments={"alternate-exchange": 0})

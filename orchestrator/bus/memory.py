@@ -149,6 +149,9 @@ class MemoryBroker:
 class MemoryBus:
     """Implements `orchestrator.app.ports.Bus` on a `MemoryBroker`. Acks as `RabbitBus`: in order, each takes every earlier one along."""
 
+    #: Its broker dies with the process: nothing could be recovered from it.
+    has_recorder = False
+
     def __init__(self, broker: MemoryBroker, participants: Collection[str], *, prefetch: int = 1000) -> None:
         """`prefetch`: messages delivered and not yet acked, at least 1."""
         self._broker = broker

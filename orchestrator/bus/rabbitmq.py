@@ -23,7 +23,7 @@ from orchestrator.bus.connection import BLOCKED_CONNECTION_TIMEOUT_S, HEARTBEAT_
 from orchestrator.bus.consumer import Consumer
 from orchestrator.bus.link import CLOSE_LIMIT_S, Link
 from orchestrator.bus.publisher import Outcome, Publisher
-from orchestrator.bus.topology import inbound, outbound
+from orchestrator.bus.topology import Retention, inbound, outbound, recording
 from orchestrator.bus.trouble import Unreliable
 from orchestrator.contract import Topology
 
@@ -52,16 +52,19 @@ class RabbitBus:
         *,
         jitter: Callable[[], float],
         prefetch: int = 1000,
+        retention: Retention | None = None,
         heartbeat_s: int = HEARTBEAT_S,
         blocked_connection_timeout_s: float = BLOCKED_CONNECTION_TIMEOUT_S,
     ) -> None:
-        """`jitter` gives numbers in [0, 1); `prefetch`: messages delivered and not yet acked, 1 to 65535.
+        """`jitter` gives numbers in [0, 1); `prefetch`: messages delivered and not yet acked, 1 to 65535; `retention`: what the recorder
+        keeps, None: there is none.
 
         Raises: SettingsError when the URL is none.
         """
         self._nodes = parameters(url, heartbeat_s=heartbeat_s, blocked_connection_timeout_s=blocked_connection_timeout_s)
         self._topology = topology
         self._participants = frozenset(participants)
+        self._retention = retention
         self._jitter = jitter
         self._sink: Callable[[BusEvent], None] = lambda _: None
         self._last_change = LinkChanged(consuming=False, publishing=False)
@@ -77,6 +80,11 @@ class RabbitBus:
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_recorder(self) -> bool:
+        """See the port."""
+        return self._retention is not None
+
     def start(self, sink: Callable[[BusEvent], None], *, consume: bool) -> None:
         """See the port. Once only."""
         if self._thread is not None or self._is_closed:
@@ -84,7 +92,10 @@ class RabbitBus:
         self._sink = sink
         self._consumes = consume
         # A process that only publishes declares the inbox too: events that come before the first worker must find a queue.
-        outward = [*([] if consume else inbound(self._topology)), *outbound(self._topology, self._participants)]
+        # The recorder hears events from the exchange that goes with the inbox.
+        outward = [] if consume and self._retention is None else inbound(self._topology)
+        outward += outbound(self._topology, self._participants)
+        outward += [] if self._retention is None else recording(self._topology, self._retention)
         self._outward = Link(
             "publish", self._loop, self._nodes, outward, self._publisher, jitter=self._jitter, on_idle=self._stop_when_idle
         )

@@ -17,6 +17,8 @@ from orchestrator.contract import QUORUM_ARGUMENTS, Topology
 
 #: Called when the broker has answered.
 Answered = Callable[[Any], object]
+#: A recorder's oldest segment is deleted whole, when all of it is too old or too much.
+SEGMENT_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,39 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How much a recorder keeps: what is older than `age_h` hours, or beyond `bytes_max`, is deleted, a segment at a time."""
+
+    age_h: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A durable stream."""
+
+    name: str
+    retention: Retention
+
+    def __str__(self) -> str:
+        return f"stream {self.name}"
+
+    def declare(self, channel: Any, **answer: Answered) -> None:
+        """Make it, as `Exchange.declare`."""
+        arguments = {
+            "x-queue-type": "stream",
+            "x-max-age": f"{self.retention.age_h}h",
+            "x-max-length-bytes": self.retention.bytes_max,
+            "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+        }
+        channel.queue_declare(self.name, durable=True, arguments=arguments, **answer)
+
+    def verify(self, channel: Any, **answer: Answered) -> None:
+        """See that it is there, as `Exchange.verify`."""
+        channel.queue_declare(self.name, passive=True, **answer)
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """What an exchange hands to a queue."""
 
@@ -71,7 +106,7 @@ class Binding:
         channel.queue_bind(self.queue, self.exchange, routing_key=self.key, **answer)
 
 
-Part = Exchange | Queue | Binding
+Part = Exchange | Queue | Stream | Binding
 
 
 def inbound(topology: Topology) -> list[Part]:
@@ -88,8 +123,19 @@ def outbound(topology: Topology, participants: Collection[str]) -> list[Part]:
     return parts
 
 
-def declare(url: str, topology: Topology, participants: Collection[str]) -> None:
-    """Declare everything, on a connection of its own. Idempotent; blocks for some seconds at most.
+def recording(topology: Topology, retention: Retention) -> list[Part]:
+    """What the recorder needs besides `inbound`, in the order to declare it: the broker itself hands it every event (R28)."""
+    name = topology.recorder
+    return [
+        Exchange(name),
+        Stream(name, retention),
+        Binding(name, topology.events, "#"),
+        Binding(name, name, "#"),
+    ]
+
+
+def declare(url: str, topology: Topology, participants: Collection[str], retention: Retention | None = None) -> None:
+    """Declare everything, on a connection of its own; the recorder when `retention` is given. Idempotent; blocks for some seconds at most.
 
     Raises: SettingsError when the broker refuses it, with what to change; BusUnavailable when the broker is away.
     """
@@ -97,23 +143,24 @@ def declare(url: str, topology: Topology, participants: Collection[str]) -> None
     try:
         with blocking(nodes) as connection:
             channel = connection.channel()
-            for part in [*inbound(topology), *outbound(topology, participants)]:
+            recorder = [] if retention is None else recording(topology, retention)
+            for part in [*inbound(topology), *outbound(topology, participants), *recorder]:
                 part.declare(channel)
     except (pika.exceptions.AMQPError, OSError) as error:
         raise explain(error, addresses(nodes)).as_error() from error
 
 
 def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
-    """Delete everything that `declare` makes, with the messages in it: for demos and drills in a namespace of their own. Idempotent.
+    """Delete all that `declare` makes, and the recorder, with the messages in it: for demos and drills in a namespace of their own.
 
-    Raises: as `declare`.
+    Idempotent. Raises: as `declare`.
     """
     nodes = parameters(url)
     try:
         with blocking(nodes) as connection:
             channel = connection.channel()
-            for part in [*inbound(topology), *outbound(topology, participants)]:
-                if isinstance(part, Queue):
+            for part in [*inbound(topology), *outbound(topology, participants), *recording(topology, Retention(1, 1))]:
+                if isinstance(part, Queue | Stream):
                     channel.queue_delete(part.name)
                 elif isinstance(part, Exchange):
                     channel.exchange_delete(part.name)

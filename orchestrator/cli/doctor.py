@@ -65,6 +65,7 @@ def _database(session: Session, settings: Settings) -> list[Check]:
 
 def _broker(session: Session, settings: Settings) -> list[Check]:
     """Whether the broker answers, lets us in, and has the topology."""
+    from orchestrator import wiring
     from orchestrator.bus.doctor import Check, examine
 
     if settings.amqp_url is None:
@@ -73,4 +74,4 @@ def _broker(session: Session, settings: Settings) -> list[Check]:
         participants = session.participants(settings)
     except EscrowError as error:
         return [Check("definitions", False, str(error), "correct the files of ESCROW_DEFINITIONS.")]
-    return examine(settings.amqp_url, Topology(settings.namespace), participants)
+    return examine(settings.amqp_url, Topology(settings.namespace), participants, wiring.retention(settings))

@@ -16,7 +16,7 @@ from orchestrator.contract.ids import (
     undo_id,
     undo_reply_id,
 )
-from orchestrator.contract.topology import QUORUM_ARGUMENTS, REPLAY_ARGUMENTS, Topology, event_key
+from orchestrator.contract.topology import QUORUM_ARGUMENTS, RECORD, REPLAY_ARGUMENTS, Topology, event_key
 from orchestrator.errors import MessageError
 
 #: The answer of a participant to a command whose undo came first (R20); Escrow reads it as a refusal.
@@ -31,6 +31,7 @@ __all__ = [
     "COMMAND_TOO_LATE",
     "ESCROW_NAMESPACE_UUID",
     "QUORUM_ARGUMENTS",
+    "RECORD",
     "REPLAY_ARGUMENTS",
     "RESYNC_REQUESTED",
     "Envelope",

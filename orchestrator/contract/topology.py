@@ -11,6 +11,9 @@ QUORUM_ARGUMENTS: dict[str, object] = {"x-queue-type": "quorum", "x-delivery-lim
 #: The same for the queue of a replay: one consumer at a time, for its order matters.
 REPLAY_ARGUMENTS: dict[str, object] = {**QUORUM_ARGUMENTS, "x-single-active-consumer": True}
 
+#: Content type of what Escrow itself puts into the recorder: the journal entries of a transaction, and the messages that it kept.
+RECORD = "application/vnd.escrow.record+zlib"
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -37,6 +40,11 @@ class Topology:
     def announcements(self) -> str:
         """Topic exchange for what orders announce, key = message type; listeners are optional."""
         return f"{self.namespace}.announcements"
+
+    @property
+    def recorder(self) -> str:
+        """The stream that keeps every event and every record of Escrow's own (R28), and the topic exchange by which those reach it."""
+        return f"{self.namespace}.recorder"
 
     def command_queue(self, participant: str) -> str:
         """Quorum queue of one participant, bound to `commands` with its name."""

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.app.ports import OutboxMessage
-from orchestrator.contract import canonical
+from orchestrator.contract import RECORD, canonical
 from orchestrator.store.dialect import Dialect, insert_rows, of
 from orchestrator.store.tables import outbox
 
@@ -19,12 +19,10 @@ _values = attrgetter(*_COLUMNS)
 
 
 def insert(connection: sa.Connection, messages: Sequence[OutboxMessage]) -> None:
-    """Write messages."""
-    rows = [
-        dict(zip(_COLUMNS, _values(message), strict=True), headers=canonical.encode(dict(message.headers)) if message.headers else b"{}")
-        for message in messages
-    ]
-    insert_rows(connection, outbox, rows)
+    """Write messages. Records are written by themselves: they are not text, as everything else is."""
+    insert_rows(connection, outbox, [_row(message) for message in messages if message.content_type != RECORD])
+    if records := [_row(message) for message in messages if message.content_type == RECORD]:
+        connection.execute(sa.insert(outbox), records)
 
 
 def forget(connection: sa.Connection, outbox_ids: Collection[str]) -> None:
@@ -90,6 +88,10 @@ def read_message(row: Any) -> OutboxMessage:
 def in_journal_order(rows: Iterable[Any]) -> list[OutboxMessage]:
     """Messages, order by order, as their journals caused them."""
     return sorted(map(read_message, rows), key=lambda message: (message.order_id, message.seq, message.place))
+
+
+def _row(message: OutboxMessage) -> dict[str, Any]:
+    return dict(zip(_COLUMNS, _values(message), strict=True), headers=canonical.encode(dict(message.headers)) if message.headers else b"{}")
 
 
 @cache

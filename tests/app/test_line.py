@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -67,16 +67,9 @@ class TroubledStore(SqlStore):
 
 
 class WatchedBus(MemoryBus):
-    """The real bus; it tells of acks, and notes that its consumer was let go."""
+    """The real bus; it notes that its consumer was let go."""
 
     was_paused = False
-
-    def ack(self, deliveries: Sequence[Delivery]) -> None:
-        super().ack(deliveries)
-        self.on_ack()
-
-    def on_ack(self) -> None:
-        """For tests to replace."""
 
     def pause(self) -> None:
         self.was_paused = True
@@ -250,7 +243,7 @@ def test_what_was_committed_is_sent_after_an_outage_that_came_between(running: R
         return owned(store, owner, outbox_ids)
 
     monkeypatch.setattr(SqlStore, "owned", away_twice)
-    monkeypatch.setattr(running.bus, "on_ack", lambda: setattr(running, "ahead_s", 2.0))
+    monkeypatch.setattr(LineWatcher, "reached", lambda _, point: setattr(running, "ahead_s", 2.0 if point == "committed" else 0.0))
     running.place("o1")
     eventually(lambda: running.broker.depth(Topology().command_queue("inventory")) == 1)
     assert len(asked) == 3

@@ -1,0 +1,100 @@
+"""The recorder is read from any position to its end (R28)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pika
+import pytest
+
+from orchestrator.bus import recorder
+from orchestrator.bus.rabbitmq import RabbitBus
+from orchestrator.bus.topology import Retention, declare, delete
+from orchestrator.contract import RECORD, Topology, Wire
+from orchestrator.errors import SettingsError
+from tests.bus.conftest import LIMIT_S, Mailbox, RabbitWorld, maker
+from tests.support.services import amqp_url
+
+pytestmark = pytest.mark.real
+RETENTION = Retention(age_h=1, bytes_max=10**9)
+
+
+@pytest.fixture
+def kept() -> Iterator[RabbitWorld]:
+    """A namespace with a recorder."""
+    topology = Topology(namespace=f"escrow-test-{uuid4().hex[:12]}")
+    declare(amqp_url(), topology, ["inventory"], RETENTION)
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url()))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    yield RabbitWorld(topology, amqp_url(), connection, channel)
+    connection.close()
+    delete(amqp_url(), topology, ["inventory"])
+
+
+def inject(world: RabbitWorld, *bodies: bytes) -> None:
+    for body in bodies:
+        world.inject(Wire(content_type="text/plain", headers={"a": 1}, body=body), user_id="guest")
+
+
+def test_every_event_is_in_it_before_any_worker_sees_it(kept: RabbitWorld) -> None:
+    """If it failed, an event that a worker took and lost could not be recovered."""
+    inject(kept, b"one", b"two")
+    found = list(recorder.read(kept.url, kept.topology, "first"))
+    assert [(one.offset, one.wire.body, one.user_id) for one in found] == [(0, b"one", "guest"), (1, b"two", "guest")]
+    assert (found[0].wire.content_type, dict(found[0].wire.headers)) == ("text/plain", {"a": 1})
+
+
+def test_reading_ends_where_it_was_when_it_began(kept: RabbitWorld) -> None:
+    """If it failed, a recovery beside living participants would never end."""
+    inject(kept, b"one")
+    reading = recorder.read(kept.url, kept.topology, "first")
+    assert next(reading).wire.body == b"one"
+    inject(kept, b"two")
+    assert list(reading) == []
+
+
+def test_it_is_read_on_from_an_offset_and_a_time(kept: RabbitWorld) -> None:
+    """If it failed, a recovery that was killed would begin anew, or leave something out."""
+    before = datetime.now(UTC)
+    inject(kept, *(b"%d" % number for number in range(700)))
+    found = list(recorder.read(kept.url, kept.topology, 650))
+    assert [one.wire.body for one in found] == [b"%d" % number for number in range(650, 700)]
+    assert len(list(recorder.read(kept.url, kept.topology, before))) == 700
+    assert recorder.first(kept.url, kept.topology, 650) == recorder.Position(offset=650, sha256=hashlib.sha256(b"650").hexdigest())
+    assert recorder.first(kept.url, kept.topology, 10_000) is None
+
+
+def test_the_position_is_of_a_message_that_is_there(kept: RabbitWorld) -> None:
+    """If it failed, a recovery would begin too late."""
+    assert recorder.position(kept.url, kept.topology) is None
+    inject(kept, b"one", b"two", b"three")
+    position = recorder.position(kept.url, kept.topology)
+    assert position is not None
+    assert position == recorder.first(kept.url, kept.topology, position.offset)
+
+
+def test_a_bus_with_a_recorder_makes_it_and_records_arrive(kept: RabbitWorld) -> None:
+    """If it failed, a first start would have no recorder, or its acks would wait for ever."""
+    delete(kept.url, kept.topology, ["inventory"])
+    bus = RabbitBus(kept.url, kept.topology, ["inventory"], jitter=lambda: 0.5, retention=RETENTION)
+    mailbox = Mailbox()
+    bus.start(mailbox, consume=True)
+    try:
+        mailbox.link(consuming=True, publishing=True)
+        inject(kept, b"event")
+        name = kept.topology.recorder
+        bus.publish([maker(kept.topology)("r1", exchange=name, routing_key="Recorded", content_type=RECORD, command_id=None, body=b"\xff")])
+        assert mailbox.settled.get(timeout=LIMIT_S).outcome == "confirmed"
+        assert [one.wire.body for one in recorder.read(kept.url, kept.topology, "first")] == [b"event", b"\xff"]
+    finally:
+        bus.close()
+
+
+def test_without_a_recorder_the_fix_is_said(rabbit: RabbitWorld) -> None:
+    """If it failed, a recovery would end in a traceback of the broker's."""
+    with pytest.raises(SettingsError, match="has no recorder"):
+        list(recorder.read(rabbit.url, rabbit.topology, "first"))
