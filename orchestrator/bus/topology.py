@@ -75,15 +75,19 @@ class Stream:
     def __str__(self) -> str:
         return f"stream {self.name}"
 
-    def declare(self, channel: Any, **answer: Answered) -> None:
-        """Make it, as `Exchange.declare`."""
-        arguments = {
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What it is declared with."""
+        return {
             "x-queue-type": "stream",
             "x-max-age": f"{self.retention.age_h}h",
             "x-max-length-bytes": self.retention.bytes_max,
             "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
         }
-        channel.queue_declare(self.name, durable=True, arguments=arguments, **answer)
+
+    def declare(self, channel: Any, **answer: Answered) -> None:
+        """Make it, as `Exchange.declare`."""
+        channel.queue_declare(self.name, durable=True, arguments=self.arguments, **answer)
 
     def verify(self, channel: Any, **answer: Answered) -> None:
         """See that it is there, as `Exchange.verify`."""

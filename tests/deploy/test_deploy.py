@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from orchestrator.bus.doctor import Rights, needed
+from orchestrator.bus.topology import Retention, Stream
 from orchestrator.config import Settings
 from orchestrator.contract import QUORUM_ARGUMENTS, Topology, event_key
 from participants import inventory
@@ -124,13 +125,20 @@ def test_the_broker_definitions_are_the_topology() -> None:
     topology = Topology("escrow")
     document = definitions()
 
-    assert {one["name"] for one in document["exchanges"]} == {topology.events, topology.commands, topology.announcements}
-    queues = {topology.inbox, topology.heard_queue("inventory"), *map(topology.command_queue, PARTICIPANTS)}
-    assert {one["name"] for one in document["queues"]} == queues
-    assert all(one["arguments"] == QUORUM_ARGUMENTS and one["durable"] for one in document["queues"])
+    exchanges = {topology.events, topology.commands, topology.announcements, topology.recorder}
+    assert {one["name"] for one in document["exchanges"]} == exchanges
+    queues = {one["name"]: one["arguments"] for one in document["queues"]}
+    kept = queues.pop(topology.recorder)
+    assert set(queues) == {topology.inbox, topology.heard_queue("inventory"), *map(topology.command_queue, PARTICIPANTS)}
+    assert all(arguments == QUORUM_ARGUMENTS for arguments in queues.values())
+    assert all(one["durable"] for one in document["queues"])
+    fields = Settings.model_fields
+    assert kept == Stream("", Retention(fields["recorder_keep_h"].default, fields["recorder_bytes_max"].default)).arguments
     assert {(one["source"], one["routing_key"], one["destination"]) for one in document["bindings"]} == {
         (topology.events, "#", topology.inbox),
+        (topology.events, "#", topology.recorder),
         *((topology.events, event_key("*", each), topology.heard_queue("inventory")) for each in inventory.HEARD),
+        (topology.recorder, "#", topology.recorder),
         *((topology.commands, name, topology.command_queue(name)) for name in PARTICIPANTS),
     }
 
@@ -171,7 +179,8 @@ def test_a_broker_takes_the_definitions() -> None:
 
         queues = broker.ctl("list_queues", "--vhost", "escrow", "name", "--no-table-headers").split()
 
-    assert sorted(queues) == sorted(["escrow.inbox", "escrow.heard.inventory", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
+    own = ("escrow.inbox", "escrow.recorder", "escrow.heard.inventory")
+    assert sorted(queues) == sorted([*own, *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)

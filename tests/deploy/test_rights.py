@@ -186,7 +186,7 @@ def test_a_worker_says_what_to_change_and_goes_on_without_a_restart(broker: Rabb
         "ESCROW_METRICS_ADDRESS": "127.0.0.1:0",
         "ESCROW_LOG_FORMAT": "json",
     }
-    broker.add_user("deaf", (r"^escrow\.", r"^escrow\.", r"^escrow\.(events|commands)$"), vhost="escrow")
+    broker.add_user("deaf", (r"^escrow\.", r"^escrow\.", r"^escrow\.(events|commands|recorder)$"), vhost="escrow")
     with Process("orchestrator", "worker", output=tmp_path / "worker", env=env) as worker:
         said = worker.wait_for_line("The broker link is down")
         assert "ACCESS_REFUSED" in said
