@@ -17,7 +17,7 @@ from orchestrator.contract import canonical
 from orchestrator.contract.ids import is_order_id
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Heard, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, New, make_cli, serve
 
 NAME = "inventory"
 METADATA = sa.MetaData()
@@ -96,7 +96,7 @@ class _Shelves:
         wanted = _quantities(command.data)
         if wanted is None:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "lines_not_valid"})
-        short = sorted(sku for sku, quantity in wanted.items() if self._shelf(tx, sku)["available"] < quantity)
+        short = sorted(sku for sku, quantity in wanted.items() if self._available(tx, sku) < quantity)
         # What is replayed was taken once: the stock that it was taken from may have come before anything that is known today.
         if short and not command.replayed:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "out_of_stock", "skus": short})
@@ -123,10 +123,18 @@ class _Shelves:
             tx.rows(RESERVATIONS).change(undo.undoes, released_times=row["released_times"] + 1)
         return {"reservation_id": f"R-{undo.undoes}", "units": sum(held.values())}
 
+    def _available(self, tx: Tx, sku: str) -> int:
+        row = tx.rows(STOCK).get(sku)
+        units: int = self._given(sku) if row is None else row["available"]
+        return units
+
+    def _given(self, sku: str) -> int:
+        return self._initial.get(sku, self._default_stock)
+
     def _shelf(self, tx: Tx, sku: str) -> Mapping[str, Any]:
         row = tx.rows(STOCK).get(sku)
         if row is None:
-            units = self._initial.get(sku, self._default_stock)
+            units = self._given(sku)
             tx.rows(STOCK).add(sku=sku, initial=units, available=units)
             row = tx.rows(STOCK).get(sku)
         assert row is not None
@@ -219,12 +227,13 @@ def run(
     ] = DEFAULT_STOCK,
     *,
     choreographed: Choreographed = False,
+    new: New = False,
 ) -> None:
     """Serve ReserveInventory and UpdateInventory, and their undos; hear StockReceived."""
     initial = read_stock(stock or [])
     where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
     made = partial(build, stock=initial, default_stock=default_stock, choreographed=choreographed)
-    serve(made, **where, http_port=http_port)
+    serve(made, **where, http_port=http_port, new=new)
 
 
 if __name__ == "__main__":

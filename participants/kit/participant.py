@@ -79,7 +79,7 @@ class Participant(Handlers):
         self.ledger = Ledger(name)
         self._totals = totals
         self._rules = Rules(self.ledger, self, clock)
-        self._clock = clock
+        self.clock = clock
         # Outbox ids sort by start of the process, then by place: what an earlier process left is published in its order.
         self._incarnation = f"{int(clock().timestamp() * 1000):014d}-{uuid4().hex[:12]}"
         self._places = itertools.count()
@@ -140,15 +140,19 @@ class Participant(Handlers):
 
         Committed on return; the runner publishes it, or the next process if this one dies. Returns its message id. Raises: see `happened`.
         """
-        data = {} if since is None else {"since": canonical.format_time(since)}
-        envelope = Envelope(id=str(uuid4()), source=self.name, type=RESYNC_REQUESTED, subject=self.name, time=self._clock(), data=data)
-        outgoing = Outgoing(self._next_outbox_id(), self.ledger.message(envelope.id, envelope.type, self.name, answers.body(envelope)))
         with self.engine.begin() as connection:
-            self.ledger.enqueue(connection, [outgoing])
+            outgoing = self.enqueue_request(connection, {} if since is None else {"since": canonical.format_time(since)})
         self._reported.append(outgoing)
-        return envelope.id
+        return outgoing.message.message_id
 
-    def load_for(self, tx: Tx, items: Sequence[Command | Heard]) -> None:
+    def enqueue_request(self, connection: sa.Connection, data: Mapping[str, Any]) -> Outgoing:
+        """Put a request for a resync into the outbox."""
+        envelope = Envelope(id=str(uuid4()), source=self.name, type=RESYNC_REQUESTED, subject=self.name, time=self.clock(), data=data)
+        outgoing = Outgoing(self._next_outbox_id(), self.ledger.message(envelope.id, envelope.type, self.name, answers.body(envelope)))
+        self.ledger.enqueue(connection, [outgoing])
+        return outgoing
+
+    def load_for(self, tx: Tx, items: Sequence[Command | Heard | Fact]) -> None:
         """Load the rows that a batch needs, in sets."""
         if heard := [item.heard_id for item in items if isinstance(item, Heard)]:
             tx.rows(self.ledger.heard).load(heard)
@@ -174,6 +178,11 @@ class Participant(Handlers):
     def totals(self) -> dict[str, int]:
         """What the participant's own tables add up to."""
         return self._totals(self.engine) if self._totals else {}
+
+    def ledger_rows(self, after: str, limit: int) -> list[dict[str, str | None]]:
+        """What it knows of commands and facts: so many, in order of command id, from the first id after `after`."""
+        with self.engine.connect() as connection:
+            return self.ledger.known(connection, after, limit)
 
     def _read(self, wire: Wire) -> list[Command | Heard]:
         try:

@@ -241,7 +241,8 @@ class RabbitTransport:
         self._channel = channel
         self._window = Window()
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        # It may be closing already: a queue that we delete is taken from us, too.
+        channel.add_on_cancel_callback(lambda _frame: channel.close() if channel.is_open else None)
         channel.add_on_return_callback(self._on_return)
         steps: list[_Step] = [
             lambda then: channel.confirm_delivery(self._on_confirm, callback=then),

@@ -15,10 +15,8 @@ from participants.kit.facts import Fact, FactRefusedError
 from participants.kit.handlers import Command, Handlers, Tx, Undo
 from participants.kit.hearing import Heard
 from participants.kit.ledger import DONE, REFUSED, UNDONE, Ledger
+from participants.kit.rows import NO_REPLY, NOT_UNDONE, asked, stored
 from participants.kit.transport import Published
-
-_NO_REPLY: dict[str, Any] = {"reply_message_id": None, "reply_type": None, "reply": None}
-_NOT_UNDONE: dict[str, Any] = {"undo_data": None, "undone_at": None}
 
 
 class Rules:
@@ -64,8 +62,8 @@ class Rules:
             id=fact.message_id, source=self._ledger.participant, type=fact.name, subject=fact.order_id, time=self._clock(), data=data
         )
         message = self._ledger.message(fact.message_id, fact.name, fact.order_id, answers.body(envelope))
-        stored = {"state": DONE, "digest": fact.digest, **_stored(message), **_NOT_UNDONE}
-        ledger.add(command_id=fact.command_id, command_type=fact.name, order_id=fact.order_id, **stored)
+        row = {"command_id": fact.command_id, "command_type": fact.name, "order_id": fact.order_id, "digest": fact.digest}
+        ledger.add(**row, state=DONE, **stored(message), **NOT_UNDONE)
         return message
 
     def fact_again(self, tx: Tx, fact: Fact) -> Published | None:
@@ -87,7 +85,7 @@ class Rules:
             answer = forward.handler(tx, command)
         message = self._event(answers.reply_id(command.command_id), answer.event_type, answer.data, command, self._clock())
         state = DONE if isinstance(answer, Reply) else REFUSED
-        ledger.add(**_row_of(command), state=state, **_stored(message), **_NOT_UNDONE)
+        ledger.add(**asked(command), state=state, **stored(message), **NOT_UNDONE)
         return message
 
     def _notice(self, tx: Tx, notice: Command) -> None:
@@ -95,7 +93,7 @@ class Rules:
         row = ledger.get(notice.command_id)
         if row is None:
             self._handlers.notices[notice.name](tx, notice)
-            ledger.add(**_row_of(notice), state=DONE, **_NO_REPLY, **_NOT_UNDONE)
+            ledger.add(**asked(notice), state=DONE, **NO_REPLY, **NOT_UNDONE)
         elif not _is_same(row, notice):
             self._log_reused(notice)
 
@@ -118,7 +116,7 @@ class Rules:
     def _bury(self, ledger: Rows, undo: Command, rule: Undo, data: dict[str, Any]) -> Mapping[str, Any]:
         """Leave `undone`: the tombstone that keeps the command from running, whenever it comes."""
         assert undo.undoes is not None
-        undone = {"state": UNDONE, "undo_data": canonical.encode(data), "undone_at": canonical.format_time(self._clock()), **_NO_REPLY}
+        undone = {"state": UNDONE, "undo_data": canonical.encode(data), "undone_at": canonical.format_time(self._clock()), **NO_REPLY}
         if ledger.get(undo.undoes) is None:
             ledger.add(command_id=undo.undoes, command_type=rule.of, order_id=undo.order_id, digest=None, **undone)
         else:
@@ -133,7 +131,7 @@ class Rules:
             return self._repeated(row)
         message_id = answers.too_late_id(command.command_id)
         message = self._event(message_id, answers.COMMAND_TOO_LATE, {"command": command.name}, command, self._clock())
-        tx.rows(self._ledger.commands).change(command.command_id, **_stored(message))
+        tx.rows(self._ledger.commands).change(command.command_id, **stored(message))
         return message
 
     def _reused(self, command: Command) -> Published | None:
@@ -171,16 +169,3 @@ class Rules:
 def _is_same(row: Mapping[str, Any], command: Command) -> bool:
     """Whether a row is this command's. Of an event and a command that ask for one step only name and id are the same."""
     return row["command_type"] == command.name and (None in (row["digest"], command.digest) or row["digest"] == command.digest)
-
-
-def _row_of(command: Command) -> dict[str, Any]:
-    return {
-        "command_id": command.command_id,
-        "command_type": command.name,
-        "order_id": command.order_id,
-        "digest": command.digest,
-    }
-
-
-def _stored(message: Published) -> dict[str, Any]:
-    return {"reply_message_id": message.message_id, "reply_type": message.event_type, "reply": message.wire.body}
