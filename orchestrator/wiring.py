@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,22 +21,23 @@ from uuid import uuid4
 
 from orchestrator import logs
 from orchestrator.app import restore
-from orchestrator.app.backups import ASK_EVERY_S, Backups
 from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
+from orchestrator.app.in_turn import InTurn
 from orchestrator.app.line import Limits, Line
 from orchestrator.app.ports import Bus
 from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
 from orchestrator.app.watch import FAILPOINTS, LineWatcher
 from orchestrator.app.work import Outcome, Work
+from orchestrator.bus import recorder
 from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import Retention
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
-from orchestrator.errors import SettingsError, TemporaryError
+from orchestrator.errors import BusUnavailable, EscrowError, SettingsError, TemporaryError
 from orchestrator.metrics import Levels, Metrics
-from orchestrator.store import audit, backup, idempotency, schema, upkeep
+from orchestrator.store import audit, backup, idempotency, recovery, schema, upkeep
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.participants import Pace
@@ -46,6 +47,9 @@ from orchestrator.store.transaction import SqlStore
 from orchestrator.store.upkeep import Progress
 from orchestrator.timers import STALLED_AFTER_S, Metronome
 from orchestrator.web.services import Readiness, Services
+
+#: How often a worker asks whether it is its turn to write a backup, and to mark the recorder, in seconds.
+_ASK_FOR_BACKUP_EVERY_S = _MARK_EVERY_S = 60.0
 
 _log = logs.get(__name__)
 
@@ -183,7 +187,7 @@ def make_process(
     incarnation = f"{role}-{os.getpid()}-{secrets.token_hex(6)}"
     schema.check_rights(engine)
     upkeep.refuse_unfinished(engine)
-    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()), pace=_pace(settings))
+    store = SqlStore(engine, shard=zlib.crc32(incarnation.encode()), pace=pace(settings))
     store.register(registrations)
     registry, queries, metrics = Registry(store), Queries(engine), Metrics()
     metrics.read_levels_from(partial(_levels, queries))
@@ -212,25 +216,59 @@ def make_process(
     )
     metronome = Metronome(line.tick, interval_s=settings.tick_ms / 1000, monotonic=monotonic, now=now)
     ticks.append(metronome)
-    if settings.backup_dir is not None and consume:
-        backups = Backups(
-            store,
-            every=timedelta(hours=settings.backup_every_h),
-            write=partial(_write_backup, engine, settings.backup_dir, settings.backup_keep),
-            failed=metrics.alerts.labels(name="backup_failed").inc,
-        )
-        metronome.also(backups.ask, interval_s=ASK_EVERY_S)
+    if consume:
+        _add_jobs(metronome, settings, store, engine, metrics, has_recorder=bus.has_recorder)
     services = _services(line, registry, queries, store, engine, metrics, consume=consume)
     return Process(line=line, metronome=metronome, services=services, metrics=metrics, engine=engine, role=role)
 
 
-def _write_backup(engine: Engine, directory: Path, keep: int, at: datetime) -> str:
-    name = backup.create(engine, directory, backup.name_at(at)).name
-    backup.prune(directory, keep)
-    return name
+def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine: Engine, metrics: Metrics, *, has_recorder: bool) -> None:
+    """The jobs of the fleet that take longer than a tick may."""
+
+    def backup_failed(error: EscrowError) -> None:
+        metrics.alerts.labels(name="backup_failed").inc()
+        _log.error("the backup failed", action="backup_failed", error=str(error))
+
+    def not_marked(error: EscrowError) -> None:
+        _log.info("the recorder cannot be asked now: its last mark stands", action="not_marked", error=str(error))
+
+    if settings.backup_dir is not None:
+        write = partial(_write_backup, settings, engine, settings.backup_dir)
+        backups = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
+        metronome.also(backups.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
+    if has_recorder:
+        marks = InTurn(store, "mark", every=timedelta(seconds=_MARK_EVERY_S), run=lambda _: mark(settings, engine), failed=not_marked)
+        metronome.also(marks.ask, interval_s=_MARK_EVERY_S)
 
 
-def _pace(settings: Settings) -> Pace:
+def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
+    name = write_backup(settings, engine, directory, backup.name_at(at)).name
+    backup.prune(directory, settings.backup_keep)
+    _log.info("a backup was written", action="backup_written", name=name)
+
+
+def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backup.Manifest:
+    """Back the database up, with the place in the recorder that a recovery of it begins at. Raises: RequestError, StoreUnavailable."""
+    try:
+        mark(settings, engine)
+    except (SettingsError, BusUnavailable) as error:
+        _log.warning("the recorder cannot be asked now: a recovery begins at its last mark", action="not_marked", error=str(error))
+    return backup.create(engine, directory, name)
+
+
+def mark(settings: Settings, engine: Engine) -> None:
+    """Write down a place in the recorder after which everything comes that the database does not have by now (R28).
+
+    A recovery of this database begins there, by whatever tool it is restored. Raises: SettingsError, BusUnavailable, StoreUnavailable.
+    """
+    if settings.amqp_url is not None and settings.recorder:
+        place = recorder.position(settings.amqp_url, Topology(settings.namespace))
+        if place is not None:
+            recovery.keep(engine, recovery.MARK, asdict(place))
+
+
+def pace(settings: Settings) -> Pace:
+    """How participants that were silent are fed."""
     return Pace(
         canary=timedelta(milliseconds=settings.canary_ms),
         first_per_s=settings.recovery_first_per_s,

@@ -42,7 +42,7 @@ def _isolate(work: Work, error: DataRefused | InvariantViolated, handle: _Handle
     if work.delivery is not None and work.unreadable is None:
         is_ours = isinstance(error, InvariantViolated)
         refusal = error if isinstance(error, InvariantViolated) else MalformedMessage(f"The database refuses it: {error}")
-        handled = handle([Work(order_id=None, input=None, delivery=work.delivery, unreadable=refusal)])
+        handled = handle([Work(order_id=None, input=None, delivery=work.delivery, unreadable=refusal, recovered=work.recovered)])
         return replace(handled, outcomes=[(work, replace(outcome, error=error if is_ours else None)) for _, outcome in handled.outcomes])
     if isinstance(work.input, DeadlineDue) and work.order_id is not None:
         put_off(work.order_id, work.input.name)

@@ -68,6 +68,7 @@ def handle(context: Context, batch: Sequence[Work], *, confirmed: Sequence[str] 
         missing = sheet.missing_bodies()
         sheet.fill_bodies(tx.bodies(missing) if missing else {})
         changes = sheet.changes(confirmed)
+        changes.recovered.extend(work.recovered for work in batch if work.recovered is not None)
         to_publish = [message for message in changes.outbox if message.owner == context.owner]
         to_record = list(records(changes, context.topology, context.owner, context.new_id, sheet.now)) if context.records else []
         changes.outbox.extend(to_record)

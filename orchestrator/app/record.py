@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -54,18 +55,33 @@ class _EntryItem(msgspec.Struct, tag="entry", gc=False):
     hash: str
 
 
-class _MessageItem(msgspec.Struct, tag="message"):
+class _MessageItem(msgspec.Struct, tag="message", omit_defaults=True):
     """A message as it came from the bus; its body in base64."""
 
     content_type: str
     headers: dict[str, Any]
     body: bytes
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A message that came from the bus."""
+
+    wire: Wire
+    #: The broker user that published it, when the broker vouched for it.
+    user_id: str | None = None
+
+
+#: What a record holds.
+Item = Entry | Heard
 
 
 _FIELDS = _EntryItem.__struct_fields__
 _DOCUMENTS = frozenset({"input", "patch", "effects"})
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[_EntryItem | _MessageItem]).decode
+_decode_one = msgspec.json.Decoder(_EntryItem | _MessageItem).decode
 
 
 def records(changes: Changes, topology: Topology, owner: str, new_id: Callable[[], str], at: datetime) -> Iterator[OutboxMessage]:
@@ -92,7 +108,7 @@ def records(changes: Changes, topology: Topology, owner: str, new_id: Callable[[
         )
 
 
-def read(body: bytes) -> list[Entry | Wire]:
+def read(body: bytes) -> list[Item]:
     """What a record holds, in its order. Raises: MalformedMessage: nobody but Escrow writes records, so it is damaged."""
     try:
         unpacker = zlib.decompressobj()
@@ -104,12 +120,22 @@ def read(body: bytes) -> list[Entry | Wire]:
         raise MalformedMessage(f"A record cannot be read: {error}.") from error
 
 
+def pack(item: Item) -> bytes:
+    """One item as JSON."""
+    return _encode(_written(item))
+
+
+def unpack(raw: bytes) -> Item:
+    """The item that `pack` made JSON of."""
+    return _read(_decode_one(raw))
+
+
 def _in_pieces(changes: Changes) -> Iterator[Sequence[bytes]]:
     """The items, in pieces of about `RECORD_BYTES`."""
     piece: list[bytes] = []
     size = 0
     for item in _items(changes):
-        encoded = _encode(item)
+        encoded = pack(item)
         piece.append(encoded)
         size += len(encoded)
         if size >= RECORD_BYTES:
@@ -119,18 +145,24 @@ def _in_pieces(changes: Changes) -> Iterator[Sequence[bytes]]:
         yield piece
 
 
-def _items(changes: Changes) -> Iterator[_EntryItem | _MessageItem]:
-    for entry in changes.entries:
-        values: list[Any] = [msgspec.Raw(getattr(entry, name)) if name in _DOCUMENTS else getattr(entry, name) for name in _FIELDS]
-        yield _EntryItem(*values)
+def _items(changes: Changes) -> Iterator[Item]:
+    yield from changes.entries
     for parked in changes.parked:
-        yield _MessageItem(STRUCTURED, {}, parked.envelope)
+        # It was taken from its source, so the broker vouched for that where it must.
+        yield Heard(wire=Wire(content_type=STRUCTURED, headers={}, body=parked.envelope), user_id=parked.source)
     for kept in changes.quarantined:
-        yield _MessageItem(kept.content_type, canonical.load(kept.headers), kept.body)
+        yield Heard(wire=Wire(content_type=kept.content_type, headers=canonical.load(kept.headers), body=kept.body))
 
 
-def _read(item: _EntryItem | _MessageItem) -> Entry | Wire:
+def _written(item: Item) -> _EntryItem | _MessageItem:
+    if isinstance(item, Heard):
+        return _MessageItem(item.wire.content_type, dict(item.wire.headers), item.wire.body, item.user_id)
+    values: list[Any] = [msgspec.Raw(getattr(item, name)) if name in _DOCUMENTS else getattr(item, name) for name in _FIELDS]
+    return _EntryItem(*values)
+
+
+def _read(item: _EntryItem | _MessageItem) -> Item:
     if isinstance(item, _MessageItem):
-        return Wire(content_type=item.content_type, headers=item.headers, body=item.body)
+        return Heard(wire=Wire(content_type=item.content_type, headers=item.headers, body=item.body), user_id=item.user_id)
     values = {name: getattr(item, name) for name in _FIELDS}
     return Entry(**values | {name: bytes(values[name]) for name in _DOCUMENTS})

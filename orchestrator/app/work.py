@@ -41,6 +41,8 @@ class Work:
     definition: tuple[str, int] | None = None
     #: The quarantined message that this ends: a replay's with what it does, in one transaction; alone it is a discard.
     resolves: Resolved | None = None
+    #: What of the recorder this is (`app.recover`): forgotten with what it does.
+    recovered: tuple[int, int] | None = None
     #: Decide, and change nothing.
     dry_run: bool = False
     #: Told once, after the commit.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import recover
 from orchestrator.cli.db import database_url
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, print_fields, print_json, print_line, print_table, when
@@ -34,11 +35,13 @@ def create(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Back the database up while orders move on: one state of it, with a manifest."""
+    from orchestrator import wiring
     from orchestrator.store import backup
 
     session = session_of(ctx)
     with _engine(session) as engine:
-        manifest = backup.create(engine, _directory(session, directory), name or backup.name_at(session.now()))
+        named = name or backup.name_at(session.now())
+        manifest = wiring.write_backup(session.settings(), engine, _directory(session, directory), named)
     _show(manifest, session, output)
 
 
@@ -101,6 +104,8 @@ def restore(
     name: Annotated[str, typer.Option("--backup", help="Name of the backup.")],
     directory: DirOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also when the database holds orders: they are gone then.")] = False,
+    recovers: Annotated[bool, typer.Option("--recover", help="Then go on as `escrow recover` does.")] = False,
+    ledger: recover.LedgerOption = None,
 ) -> None:
     """Bring a backup into the database of ESCROW_DATABASE_URL, and verify it. No worker may run meanwhile."""
     from orchestrator.store import backup
@@ -110,7 +115,10 @@ def restore(
     manifest = backup.read(place, name)
     _restore(session, place, manifest, database_url(session), replace=replace)
     print_line(f"Restored {name}: {manifest.orders} orders, {manifest.entries} journal entries; all agree.")
-    print_line(f"What was committed after {manifest.taken_at} is not in it. What was outstanding then is asked again when workers start.")
+    if recovers:
+        recover.run(session, ledger or [], Format.TABLE)
+        return
+    print_line(f"What was committed after {manifest.taken_at} is not in it: before any process starts, `escrow recover` folds it in.")
 
 
 def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, replace: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import backup, db, definition, doctor, order, participant, quarantine, rebuild, token, verify
+from orchestrator.cli import backup, db, definition, doctor, order, participant, quarantine, rebuild, recover, token, verify
 from orchestrator.cli.exits import Commands
 from orchestrator.cli.output import print_line
 from orchestrator.cli.session import session_of
@@ -32,6 +32,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("doctor", doctor.command, _KEEP),
     ("verify", verify.command, _KEEP),
     ("restore", backup.restore, _KEEP),
+    ("recover", recover.command, _KEEP),
     ("rebuild", rebuild.command, _KEEP),
 )
 

@@ -23,11 +23,13 @@ import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 
 from orchestrator.config import environment_with
+from orchestrator.contract import canonical
 from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import NotFound, RequestError, SettingsError
 from orchestrator.store import workers
 from orchestrator.store.dialect import of, reading
-from orchestrator.store.tables import journal, orders
+from orchestrator.store.recovery import MARK
+from orchestrator.store.tables import checkpoints, journal, orders
 from orchestrator.store.tables import workers as workers_table
 
 MANIFEST, POSTGRES_DUMP, SQLITE_COPY = "manifest.json", "escrow.dump", "escrow.sqlite3"
@@ -57,6 +59,8 @@ class Manifest:
     last_entry_at: str | None
     #: sha256 over (order id, seq, hash) of the last journal entry of every order, in order of id; hexadecimal.
     heads: str
+    #: A place in the recorder from which everything comes that is not in the backup; None: there was none.
+    recorder_offset: int | None
     file: str
     bytes: int
     #: sha256 of the file, hexadecimal.
@@ -211,6 +215,7 @@ def _facts(connection: sa.Connection) -> dict[str, Any]:
     for order_id, seq, head in connection.execute(statement):
         heads.update(f"{order_id} {seq} {head}\n".encode())
         number += 1
+    mark = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == MARK))
     return {
         "taken_at": format_time(of(connection).now(connection)),
         "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
@@ -218,6 +223,7 @@ def _facts(connection: sa.Connection) -> dict[str, Any]:
         "entries": entries,
         "last_entry_at": None if last_at is None else format_time(last_at),
         "heads": heads.hexdigest(),
+        "recorder_offset": None if mark is None else canonical.load(mark)["offset"],
     }
 
 

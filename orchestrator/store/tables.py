@@ -321,6 +321,22 @@ checkpoints = Table(
     PrimaryKeyConstraint("name"),
 )
 
+#: What the recorder holds beyond a restored database, while that is recovered; empty at all other times.
+recovered = Table(
+    "recovered",
+    metadata,
+    #: Offset in the recorder, and place within its message.
+    Column("position", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    #: Of a journal entry; null for messages.
+    Column("order_id", Name),
+    Column("seq", BigInteger),
+    #: JSON (`app.record.pack`).
+    Column("item", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("position", "place"),
+    Index(None, "order_id", "seq"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -27,6 +27,7 @@ from orchestrator.store import (
     parked,
     participants,
     quarantine,
+    recovery,
     snapshots,
     timeline,
     workers,
@@ -91,6 +92,7 @@ class SqlTransaction:
         parked.delete(connection, changes.unparked)
         quarantine.resolve(connection, changes.resolved)
         quarantine.insert(connection, changes.quarantined)
+        recovery.forget(connection, changes.recovered)
         for name, since in sorted(changes.resyncs, key=itemgetter(0)):
             participants.begin_resync(connection, name, since, self._pace)
         # Last: their rows are shared by the orders of all, so they are locked for the shortest time.

@@ -15,7 +15,7 @@ from orchestrator.app.registry import Registry
 from orchestrator.app.restore import Report
 from orchestrator.contract import canonical
 from orchestrator.errors import Conflict, SettingsError, StoreBusy
-from orchestrator.store import counters, schema, verify, workers
+from orchestrator.store import counters, recovery, schema, verify, workers
 from orchestrator.store.dialect import Clock, of, reading, writing
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.rebuild import lay_out
@@ -32,7 +32,11 @@ ALONE_BELOW = 100_000
 _TRIES = 5
 #: The checkpoint that stands while a rebuild is not finished.
 _REBUILD = "rebuild"
-_UNFINISHED = "A rebuild was begun and not finished, so orders may be missing. Fix: run `escrow rebuild` to its end."
+#: What is said while one of these checkpoints stands.
+_UNFINISHED = {
+    _REBUILD: "A rebuild was begun and not finished, so orders may be missing. Fix: run `escrow rebuild` to its end.",
+    recovery.UNDER_WAY: "A recovery was begun and not finished, so orders may be missing. Fix: run `escrow recover` to its end.",
+}
 #: How long a rebuild waits for transactions that were under way when it began.
 _LOCK_WAIT_S = 10
 #: The counters' shard of a correction: any.
@@ -108,10 +112,12 @@ def rebuild_order(engine: sa.Engine, order_id: str, *, actor: str) -> Rebuilt:
 
 
 def refuse_unfinished(engine: sa.Engine) -> None:
-    """Raises: SettingsError while a rebuild was begun and not finished; StoreUnavailable."""
+    """Raises: SettingsError while a rebuild or a recovery was begun and not finished; StoreUnavailable."""
     with reading(engine) as connection:
-        if connection.execute(sa.select(checkpoints.c.name).where(checkpoints.c.name == _REBUILD)).one_or_none() is not None:
-            raise SettingsError(_UNFINISHED)
+        found = set(connection.scalars(sa.select(checkpoints.c.name).where(checkpoints.c.name.in_(_UNFINISHED))))
+    for name, what in _UNFINISHED.items():
+        if name in found:
+            raise SettingsError(what)
 
 
 def _parts(engine: sa.Engine, work: Callable[[sa.Engine, Span], Answer], processes: int) -> Iterator[tuple[Answer, int]]:

@@ -45,10 +45,11 @@ def test_messages_that_leave_no_entry_are_recorded_as_they_came(house: House, re
     early = answer("later", "reserve_inventory", "InventoryReserved")
     handled = house.handle(early, as_work(unreadable_delivery(b"\xff{")), context=recording)
     parked, unreadable = record.read(handled.outbox[0].body)
-    assert isinstance(parked, Wire)
-    assert isinstance(unreadable, Wire)
-    assert decode(parked).subject == "later"
-    assert (unreadable.content_type, unreadable.body) == ("text/plain", b"\xff{")
+    assert isinstance(parked, record.Heard)
+    assert isinstance(unreadable, record.Heard)
+    assert (decode(parked.wire).subject, parked.user_id) == ("later", "inventory")
+    assert unreadable == record.Heard(wire=Wire(content_type="text/plain", headers={}, body=b"\xff{"))
+    assert record.unpack(record.pack(unreadable)) == unreadable
 
 
 def test_nothing_is_recorded_where_nothing_was_made_known(house: House, recording: Context) -> None:

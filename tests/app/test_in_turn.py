@@ -1,11 +1,11 @@
-"""The job of the fleet that writes backups."""
+"""Jobs of the fleet: one worker's in turn."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.app.backups import Backups
-from orchestrator.errors import RequestError, StoreUnavailable
+from orchestrator.app.in_turn import InTurn
+from orchestrator.errors import EscrowError, RequestError, StoreUnavailable
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -31,15 +31,10 @@ class Jobs:
         return True
 
 
-def test_one_backup_is_written_for_each_interval_whoever_asks() -> None:
+def test_a_job_is_done_once_for_each_interval_whoever_asks() -> None:
     """If it failed, each worker would write one, or none would."""
-    jobs, written, failed = Jobs(), list[datetime](), list[bool]()
-
-    def write(at: datetime) -> str:
-        written.append(at)
-        return "name"
-
-    workers = [Backups(jobs, every=timedelta(hours=1), write=write, failed=lambda: failed.append(True)) for _ in range(2)]
+    jobs, written, failed = Jobs(), list[datetime](), list[EscrowError]()
+    workers = [InTurn(jobs, "backup", every=timedelta(hours=1), run=written.append, failed=failed.append) for _ in range(2)]
     for minutes in (0, 1, 59, 60, 61):
         jobs.at = NOW + timedelta(minutes=minutes)
         for worker in workers:
@@ -50,20 +45,19 @@ def test_one_backup_is_written_for_each_interval_whoever_asks() -> None:
 
 def test_one_that_fails_is_told_and_the_next_comes_at_its_time() -> None:
     """If it failed, a full disk would end the backups without a word."""
-    jobs, failed, written = Jobs(), list[bool](), list[datetime]()
+    jobs, failed, written = Jobs(), list[EscrowError](), list[datetime]()
 
-    def write(at: datetime) -> str:
+    def write(at: datetime) -> None:
         written.append(at)
         if len(written) == 1:
             raise RequestError("The disk is full.")
-        return "name"
 
-    backups = Backups(jobs, every=timedelta(hours=1), write=write, failed=lambda: failed.append(True))
+    backups = InTurn(jobs, "backup", every=timedelta(hours=1), run=write, failed=failed.append)
     backups.ask()
-    assert failed == [True]
+    assert len(failed) == 1
     jobs.is_away = True
     backups.ask()
-    assert failed == [True, True]
+    assert len(failed) == 2
     jobs.is_away, jobs.at = False, NOW + timedelta(hours=1)
     backups.ask()
     assert len(written) == 2

@@ -1,0 +1,210 @@
+"""What the recorder holds beyond a restored database, while that is recovered; and the places that are kept in the recorder (R28)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.app.record import pack, unpack
+from orchestrator.app.recover import Key, Staged
+from orchestrator.contract import canonical
+from orchestrator.errors import Conflict
+from orchestrator.saga.decision import Entry
+from orchestrator.store import workers
+from orchestrator.store.dialect import insert_rows, of, reading, writing
+from orchestrator.store.tables import checkpoints, deadlines, journal, order_data, orders, parked, recovered
+
+#: A place in the recorder from which everything comes that this database does not have.
+MARK = "recorder"
+#: Stands while a recovery is not finished: how far it has read.
+UNDER_WAY = "recovery"
+#: Held while recovering, so that two do not meet. Any fixed number.
+_LOCK = 6_715_203
+
+
+class RecoveryShelf:
+    """Implements `app.recover.Shelf`."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def lay_down(self, staged: Sequence[Staged], read_to: Mapping[str, Any]) -> None:
+        """Put items there, and note how far the recorder was read, in one transaction. Idempotent."""
+        rows = [_row(one) for one in staged]
+        with writing(self._engine) as connection:
+            if rows:
+                first, last = rows[0]["position"], rows[-1]["position"]
+                # What a recovery that was killed laid down of a message is laid down again, whole.
+                connection.execute(sa.delete(recovered).where(recovered.c.position.between(first, last)))
+            insert_rows(connection, recovered, rows)
+            _keep(connection, UNDER_WAY, read_to)
+
+    def orders(self, after: str, limit: int) -> list[str]:
+        """See the port."""
+        r = recovered.c
+        statement = sa.select(r.order_id).distinct().where(r.order_id > after).order_by(r.order_id).limit(limit)
+        with reading(self._engine) as connection:
+            return list(connection.scalars(statement))
+
+    def entries(self, order_ids: Collection[str]) -> dict[str, list[Staged]]:
+        """See the port."""
+        r = recovered.c
+        found: dict[str, list[Staged]] = {order_id: [] for order_id in order_ids}
+        with reading(self._engine) as connection:
+            dialect = of(connection)
+            statement = sa.select(recovered).where(dialect.among(r.order_id, "ids")).order_by(r.order_id, r.seq, r.position, r.place)
+            for row in connection.execute(statement, dialect.pack("ids", order_ids)):
+                found[row.order_id].append(_staged(row))
+        return found
+
+    def journaled(self, order_ids: Collection[str]) -> dict[tuple[str, int], str]:
+        """See the port."""
+        r, j = recovered.c, journal.c
+        with reading(self._engine) as connection:
+            dialect = of(connection)
+            same = sa.and_(j.order_id == r.order_id, j.seq == r.seq)
+            statement = sa.select(j.order_id, j.seq, j.hash).join_from(recovered, journal, same).where(dialect.among(r.order_id, "ids"))
+            rows = connection.execute(statement, dialect.pack("ids", order_ids))
+            return {(row.order_id, row.seq): row.hash for row in rows}
+
+    def items(self, limit: int) -> list[Staged]:
+        """See the port."""
+        r = recovered.c
+        with reading(self._engine) as connection:
+            return [_staged(row) for row in connection.execute(sa.select(recovered).order_by(r.position, r.place).limit(limit))]
+
+    def seq(self, order_id: str) -> int:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return connection.scalar(sa.select(orders.c.seq).where(orders.c.order_id == order_id)) or 0
+
+    def forget(self, keys: Collection[Key]) -> None:
+        """See the port."""
+        with writing(self._engine) as connection:
+            forget(connection, keys)
+
+    def count(self) -> int:
+        """Items that are there."""
+        with reading(self._engine) as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(recovered)).scalar_one()
+
+
+def forget(connection: sa.Connection, keys: Collection[Key]) -> None:
+    """Items that were recovered are there no longer. Idempotent."""
+    if keys:
+        connection.execute(_FORGET, [{"k_position": position, "k_place": place} for position, place in keys])
+
+
+def kept(engine: sa.Engine, name: str) -> dict[str, Any] | None:
+    """What was kept under a name; None: nothing is."""
+    with reading(engine) as connection:
+        raw = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == name))
+    return None if raw is None else canonical.load(raw)
+
+
+def keep(engine: sa.Engine, name: str, value: Mapping[str, Any]) -> None:
+    """Keep JSON under a name."""
+    with writing(engine) as connection:
+        _keep(connection, name, value)
+
+
+def finish(engine: sa.Engine, mark: Mapping[str, Any] | None) -> None:
+    """The recovery is done: from now on everything that this database does not have comes after `mark` (None: it is not known)."""
+    with writing(engine) as connection:
+        if mark is not None:
+            _keep(connection, MARK, mark)
+        connection.execute(sa.delete(checkpoints).where(checkpoints.c.name == UNDER_WAY))
+
+
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[None]:
+    """See to it that no process runs, that no second recovery does, and that no process starts until this one was finished.
+
+    Raises: Conflict, StoreUnavailable.
+    """
+    with engine.connect() as guard, guard.begin():
+        if guard.dialect.name == "postgresql":
+            guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            if not guard.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+                raise Conflict("Another recovery is running. Fix: let it end, or stop it first.")
+        with writing(engine) as connection:
+            if living := workers.living(connection):
+                named = ", ".join(living)
+                raise Conflict(f"Escrow is running: {named}. Fix: stop every `serve` and `worker` (SIGTERM) and run this again.")
+            if _value(connection, UNDER_WAY) is None:
+                _keep(connection, UNDER_WAY, {})
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a database holds, for a person."""
+
+    orders: int
+    entries: int
+    #: The last instant that any journal entry has; None: there is none.
+    last_entry_at: Any
+    #: Messages for orders that do not exist: order ids, some of them.
+    parked: Sequence[str]
+    #: Participant → what is outstanding for it.
+    outstanding: Mapping[str, int]
+
+
+def standing(engine: sa.Engine, *, some: int = 20) -> Standing:
+    """Look."""
+    j, d = journal.c, deadlines.c
+    with reading(engine) as connection:
+        entries, last_at = connection.execute(sa.select(sa.func.count(), sa.func.max(j.at, type_=j.at.type))).one()
+        asked = sa.select(d.participant, sa.func.count()).where(d.participant.is_not(None)).group_by(d.participant).order_by(d.participant)
+        return Standing(
+            orders=connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one(),
+            entries=entries,
+            last_entry_at=last_at,
+            parked=list(connection.scalars(sa.select(parked.c.order_id).distinct().order_by(parked.c.order_id).limit(some))),
+            outstanding=dict(connection.execute(asked).tuples()),
+        )
+
+
+def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> set[str]:
+    """The ids of all commands that these orders have asked, and of those that they will know when they are answered (watched steps)."""
+    o = order_data.c
+    with reading(engine) as connection:
+        dialect = of(connection)
+        statement = sa.select(o.document).where(dialect.among(o.order_id, "ids"))
+        documents = connection.scalars(statement, dialect.pack("ids", order_ids))
+        return {ask["command_id"] for document in documents for ask in canonical.load(bytes(document))["asks"].values()}
+
+
+def _value(connection: sa.Connection, name: str) -> bytes | None:
+    return connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == name))
+
+
+def _keep(connection: sa.Connection, name: str, value: Mapping[str, Any]) -> None:
+    dialect = of(connection)
+    row = {"name": name, "position": canonical.encode(dict(value)), "updated_at": dialect.now(connection)}
+    insert = dialect.insert(checkpoints).values(row)
+    changed = {column: insert.excluded[column] for column in ("position", "updated_at")}
+    connection.execute(insert.on_conflict_do_update(index_elements=[checkpoints.c.name], set_=changed))
+
+
+def _row(one: Staged) -> dict[str, Any]:
+    entry = one.item if isinstance(one.item, Entry) else None
+    position, place = one.key
+    return {
+        "position": position,
+        "place": place,
+        "order_id": None if entry is None else entry.order_id,
+        "seq": None if entry is None else entry.seq,
+        "item": pack(one.item),
+    }
+
+
+def _staged(row: Any) -> Staged:
+    return Staged(key=(row.position, row.place), item=unpack(bytes(row.item)))
+
+
+_FORGET = sa.delete(recovered).where(recovered.c.position == sa.bindparam("k_position"), recovered.c.place == sa.bindparam("k_place"))

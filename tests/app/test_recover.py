@@ -1,0 +1,184 @@
+"""A restored database is brought up to what the recorder has: byte for byte where the chain goes on, by its inputs where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.app import record
+from orchestrator.app.handle import Context
+from orchestrator.app.ports import OutboxMessage
+from orchestrator.app.record import Heard, Item
+from orchestrator.app.recover import Staged, Tally, fold_in, handle_again
+from orchestrator.app.work import Work
+from orchestrator.contract import RECORD, encode
+from orchestrator.saga.inputs import OperatorAct
+from orchestrator.store import upkeep
+from orchestrator.store.recovery import RecoveryShelf
+from tests.app.house import House, answer, placed
+from tests.support import services
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    """A second installation, which stands for what was restored: empty."""
+    if request.param == "sqlite":
+        house = House(f"sqlite:///{tmp_path}/restored.db")
+        yield house
+        house.close()
+        return
+    with services.fresh_postgres() as url:
+        house = House(url)
+        yield house
+        house.close()
+
+
+class Life:
+    """An installation whose recorder is a list: what its batches record, and the messages that came."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.context: Context = replace(house.context, records=True)
+        self.items: list[Item] = []
+
+    def handle(self, *works: Work) -> None:
+        """One batch, recorded as the broker and the worker would."""
+        self.items += [Heard(wire=work.delivery.wire) for work in works if work.delivery is not None]
+        self.items += recorded(self.house.handle(*works, context=self.context).outbox)
+
+
+def recorded(outbox: Sequence[OutboxMessage]) -> list[Item]:
+    return [item for message in outbox if message.content_type == RECORD for item in record.read(message.body)]
+
+
+@pytest.fixture
+def life(small_house: House) -> Life:
+    """Orders of several kinds, recorded."""
+    house = small_house
+    life = Life(house)
+    life.handle(placed("done"), placed("waits"), placed("aborted"))
+    for step, event in (("reserve_inventory", "InventoryReserved"), ("take_payment", "PaymentTaken"), ("email_invoice", "InvoiceEmailed")):
+        life.handle(answer("done", step, event))
+    life.handle(answer("waits", "reserve_inventory", "InventoryReserved"))
+    life.handle(Work(order_id="aborted", input=abort(house, "aborted")))
+    life.handle(answer("nobody", "reserve_inventory", "InventoryReserved"))
+    return life
+
+
+def abort(house: House, order_id: str) -> OperatorAct:
+    return OperatorAct(act="abort", actor="ann", reason="the customer called", seq=house.order(order_id).seq)
+
+
+def recover(house: House, items: Sequence[Item], *, killed_after: int | None = None) -> Tally:
+    """Recover; twice when it is killed after so many items."""
+    shelf, tally = RecoveryShelf(house.engine), Tally()
+    staged = [Staged(key=(place, 0), item=item) for place, item in enumerate(items)]
+    shelf.lay_down(staged, {"next": len(staged)})
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    if killed_after is not None:
+        with pytest.raises(KeyboardInterrupt):
+            fold_in(house.context, shelf, tally, die)
+        shelf.lay_down(staged[killed_after:], {"next": len(staged)})
+    fold_in(house.context, shelf, tally, lambda _: None)
+    handle_again(house.context, shelf, tally, lambda _: None, require_user_id=False)
+    assert shelf.count() == 0
+    assert upkeep.verify_all(house.engine).findings == ()
+    return tally
+
+
+def histories(house: House) -> dict[str, list[str]]:
+    return {order_id: [entry.hash for entry in house.queries.history(order_id)] for order_id in ("done", "waits", "aborted")}
+
+
+def test_everything_comes_back_byte_for_byte(life: Life, restored: House) -> None:
+    """If it failed, an accepted order would be missing, or another than it was, after the database was lost."""
+    tally = recover(restored, life.items)
+    assert histories(restored) == histories(life.house)
+    for order_id in ("done", "waits", "aborted"):
+        assert restored.order(order_id) == life.house.order(order_id)
+    assert (tally.opened, tally.moved, tally.uncertain) == (3, 0, [])
+    assert restored.queries.parked_count() == 1, "what came for an order that does not exist waits for it again"
+    assert set(tally.messages) <= {"duplicate", "parked"}
+
+
+def test_what_a_backup_has_is_found_known_and_goes_on(life: Life, restored: House) -> None:
+    """If it failed, recovery would need an empty database, or do twice what the backup has."""
+    backup = next(place for place, item in enumerate(life.items) if not isinstance(item, Heard) and item.seq == 2) + 1
+    recover(restored, life.items[:backup])
+    tally = recover(restored, life.items)
+    assert histories(restored) == histories(life.house)
+    assert (tally.opened, tally.moved) == (0, 3)
+    assert tally.known == 4
+
+
+def test_it_can_be_killed_and_run_again(life: Life, restored: House) -> None:
+    """If it failed, a second failure in the hour of the first would lose everything."""
+    recover(restored, life.items, killed_after=2)
+    assert histories(restored) == histories(life.house)
+    assert recover(restored, life.items).folded == 0, "and once more, when all is done"
+    assert histories(restored) == histories(life.house)
+
+
+def test_past_a_gap_the_inputs_are_decided_anew(life: Life, restored: House) -> None:
+    """If it failed, one record that was never written would cost all that came after it."""
+    gap = next(place for place, item in enumerate(life.items) if not isinstance(item, Heard) and (item.order_id, item.seq) == ("done", 2))
+    tally = recover(restored, [*life.items[:gap], *life.items[gap + 1 :]])
+    assert restored.order("done").state == "completed"
+    assert restored.verdicts("done") == life.house.verdicts("done")
+    assert histories(restored)["waits"] == histories(life.house)["waits"]
+    assert tally.messages["moved"] == 3
+    assert tally.uncertain == []
+
+
+def test_an_act_past_a_gap_is_done_again_on_the_order_as_it_stands(life: Life, restored: House) -> None:
+    """If it failed, what an operator decided in the lost hour would be forgotten without a word."""
+    opening = next(
+        place for place, item in enumerate(life.items) if not isinstance(item, Heard) and (item.order_id, item.seq) == ("aborted", 1)
+    )
+    tally = recover(restored, [*life.items[:opening], *life.items[opening + 1 :]])
+    assert tally.acts == 1
+    assert restored.order("aborted").state == "undoing_reserve_inventory"
+    assert restored.queries.history("aborted")[1].reason == "the customer called"
+
+
+def test_an_act_that_does_not_fit_any_more_is_told(life: Life, restored: House) -> None:
+    """If it failed, an operator would believe that the order was aborted."""
+    restored.handle(placed("aborted", message_id="another", data=None))
+    for step, event in (("reserve_inventory", "InventoryReserved"), ("take_payment", "PaymentTaken"), ("email_invoice", "InvoiceEmailed")):
+        restored.handle(answer("aborted", step, event, message_id=f"another-{event}"))
+    tally = recover(restored, life.items)
+    assert tally.acts == 0
+    [(order_id, what)] = tally.uncertain
+    assert order_id == "aborted"
+    assert what.startswith("abort by ann was not done again: ")
+
+
+def test_orders_that_went_on_after_the_restore_keep_what_they_did(life: Life, restored: House) -> None:
+    """If it failed, a recovery that comes late would overwrite what happened meanwhile."""
+    restored.handle(placed("waits", message_id="again"))
+    before = [entry.hash for entry in restored.queries.history("waits")]
+    recover(restored, life.items)
+    assert [entry.hash for entry in restored.queries.history("waits")][: len(before)] == before
+    assert restored.order("waits").state == "taking_payment"
+
+
+def test_what_was_announced_is_announced_again_under_its_own_id(life: Life, restored: House) -> None:
+    """If it failed, somebody who waits for OrderCompleted would wait for ever; or take two for two."""
+    recover(restored, life.items)
+    with restored.store.transaction() as tx:
+        left = tx.take_over(["done"], "worker-9")
+    assert [message.message_type for message in left] == ["OrderCompleted"]
+
+
+def test_a_message_that_nobody_can_read_is_quarantined_again(life: Life, restored: House) -> None:
+    """If it failed, one stray message would end the recovery."""
+    stray = Heard(wire=replace(encode(placed("x").input.envelope), content_type="text/plain"))  # type: ignore[union-attr]
+    tally = recover(restored, [*life.items, stray])
+    assert tally.messages["quarantined"] == 1
+    assert [row.reason for row in restored.queries.quarantine()[0]] == ["malformed"]
