@@ -29,7 +29,7 @@ Outcome = Literal["done", "refused", "undone", "too_late"]
 class ReplayedCommand:
     """A command or an undo that the participant was sent, once whatever its attempts; or the event that it took as a step's first ask.
 
-    The latter has no `commandid`: the answer has it.
+    The `commandid` of the latter, if it has one, is of somebody else's command: that of the step is in the answer.
     """
 
     message: Envelope
@@ -47,7 +47,7 @@ class ReplayedFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedEvent:
-    """An event of others that it hears."""
+    """An event as it was published, from the recorder: of others, which it hears, or one of its own that is in no journal."""
 
     message: Envelope
 
@@ -116,10 +116,8 @@ def _command(document: dict[str, Any]) -> ReplayedCommand:
     answer = None if document.get("answer") is None else read_event(document["answer"])
     if (answer is None) != (outcome is None) or outcome not in (None, *get_args(Outcome)):
         raise MalformedMessage(f"outcome is {outcome!r}; an answer has one of {', '.join(get_args(Outcome))}, and no answer has none.")
-    if answer is not None and (answer.commandid is None or message.commandid not in {None, answer.commandid}):
-        raise MalformedMessage("The answer echoes another commandid than the command has.")
-    if answer is None and message.commandid is None:
-        raise MalformedMessage("A command has a commandid, or an answer that has it.")
+    if (message if answer is None else answer).commandid is None:
+        raise MalformedMessage("Neither the command nor its answer has a commandid.")
     return ReplayedCommand(message=message, answer=answer, outcome=outcome)
 
 

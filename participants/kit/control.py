@@ -65,8 +65,8 @@ def make_app(participant: Participant, faults: Faults, trouble: Callable[[], str
     @app.get("/ledger")
     def read_ledger(
         after: Annotated[str, Query(max_length=256)] = "", limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 100
-    ) -> dict[str, list[dict[str, str | None]]]:
-        return {"items": participant.ledger_rows(after, limit)}
+    ) -> dict[str, Any]:
+        return {"participant": participant.name, "rows": participant.ledger_rows(after, limit)}
 
     @app.get("/faults")
     def read_faults() -> dict[str, Any]:

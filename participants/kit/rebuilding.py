@@ -44,7 +44,7 @@ def read(handlers: Handlers, participant: str, message: ReplayedCommand | Replay
                 if isinstance(work, Command) and work.command_id == own_id:
                     recorded = None if answer is None else answer.data
                     return Told(replace(work, replayed=True, recorded=recorded), answer, outcome)
-        case ReplayedFact() if envelope.type in handlers.facts and envelope.source == participant:
+        case _ if envelope.type in handlers.facts and envelope.source == participant:
             return Told(_fact(envelope), envelope)
         case ReplayedEvent() if envelope.type in handlers.heard:
             return Told(make_heard(envelope, replayed=True))

@@ -390,8 +390,8 @@ def test_a_real_process_takes_no_command_before_the_end(escrow: Escrow, sqlite_e
         assert answers["live"].type == "InventoryReserved"
         eventually(lambda: look(f"{door}/healthz")["ok"])
         assert not escrow.has(escrow.topology.replay_queue("inventory"))
-        page = look(f"{door}/ledger?limit=3")["items"]
-        rest = look(f"{door}/ledger?after={page[-1]['command_id']}")["items"]
+        page = look(f"{door}/ledger?limit=3")["rows"]
+        rest = look(f"{door}/ledger?after={page[-1]['command_id']}")["rows"]
         assert [row["command_id"] for row in (*page, *rest)] == sorted(row["command_id"] for row in (*page, *rest))
         assert len(rest) == 3
         assert {row["order_id"]: row["state"] for row in (*page, *rest)}["undone"] == "undone"
