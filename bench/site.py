@@ -22,7 +22,7 @@ PARTICIPANTS = ("inventory", "payment", "invoice")
 class Site:
     """A running installation. Raises: ServiceMissing, AssertionError (a process did not start; with its output)."""
 
-    def __init__(self, scratch: str, *, workers: int) -> None:
+    def __init__(self, scratch: str, *, workers: int, recorder: bool = True) -> None:
         self.amqp_url = amqp_url()
         self.admin_url = postgres_admin_url()
         self.topology = Topology(f"escrow-bench-{uuid4().hex[:8]}")
@@ -30,6 +30,7 @@ class Site:
         #: The names of all databases: Escrow's first.
         self.databases: list[str] = []
         self._workers = workers
+        self._recorder = recorder
         self._scratch = Path(scratch)
         self._stack = ExitStack()
 
@@ -72,6 +73,7 @@ class Site:
             "ESCROW_AMQP_URL": self.amqp_url,
             "ESCROW_NAMESPACE": self.topology.namespace,
             "ESCROW_METRICS_ADDRESS": address,
+            "ESCROW_RECORDER": str(self._recorder).lower(),
         }
         self._run(f"worker {number}", "orchestrator", "worker", env=env)
         return address

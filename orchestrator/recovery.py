@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from orchestrator import logs, wiring
+from orchestrator import wiring
 from orchestrator.app import record, recover
 from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
@@ -28,8 +28,6 @@ from orchestrator.store.upkeep import Progress
 
 #: Items laid down in one transaction.
 _PAGE = 500
-
-_log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +113,6 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
         store.begin_resync(participant, None)
     recovery.finish(engine, None if mark is None else asdict(mark))
     after = recovery.standing(engine)
-    _log.info("recovered", action="recovered", folded=tally.folded, opened=tally.opened, moved=tally.moved)
     verified = wiring.verify(settings, progress=progress)
     return Recovered(before=before, after=after, read=read, gap=gap, heard_at=_heard_at(settings), tally=tally, verified=verified)
 
@@ -123,8 +120,8 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
 def _heard_at(settings: Settings) -> datetime | None:
     try:
         return None if settings.amqp_url is None else waiting.newest(settings.amqp_url, Topology(settings.namespace))
-    except (SettingsError, BusUnavailable) as error:
-        _log.info("the inbox cannot be looked at", action="inbox_not_seen", error=str(error))
+    except (SettingsError, BusUnavailable):
+        # The broker may be lost, too; then it is not there to be asked.
         return None
 
 

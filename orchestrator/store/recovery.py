@@ -159,13 +159,18 @@ def standing(engine: sa.Engine, *, some: int = 20) -> Standing:
     j, d = journal.c, deadlines.c
     with reading(engine) as connection:
         entries, last_at = connection.execute(sa.select(sa.func.count(), sa.func.max(j.at, type_=j.at.type))).one()
-        asked = sa.select(d.participant, sa.func.count()).where(d.participant.is_not(None)).group_by(d.participant).order_by(d.participant)
+        asked = (
+            sa.select(d.participant, sa.func.count().label("number"))
+            .where(d.participant.is_not(None))
+            .group_by(d.participant)
+            .order_by(d.participant)
+        )
         return Standing(
             orders=connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one(),
             entries=entries,
             last_entry_at=last_at,
             parked=list(connection.scalars(sa.select(parked.c.order_id).distinct().order_by(parked.c.order_id).limit(some))),
-            outstanding=dict(connection.execute(asked).tuples()),
+            outstanding={row.participant: row.number for row in connection.execute(asked)},
         )
 
 

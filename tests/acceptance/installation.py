@@ -52,6 +52,7 @@ class Installation:
         self.workers: list[Process] = []
         self.played = Played(amqp_url, self.namespace)
         self.token = ""
+        self._port = 0
 
     # --- processes
 
@@ -60,17 +61,34 @@ class Installation:
         self.command("db", "upgrade")
         printed = self.command("token", "create", "tester", "--role", "admin")
         self.token = next(line for line in printed.splitlines() if line.startswith("escrow_"))
-        self.serve = self._process("orchestrator", "serve", "--port", "0", name="serve", env={"ESCROW_METRICS_ADDRESS": "127.0.0.1:0"})
-        started = [self._spawn_worker() for _ in range(workers)]
         for name in participants:
             self._spawn_participant(name)
+        self._start_escrow(workers)
+        for name in participants:
+            self._open_door(name)
+
+    def die(self) -> None:
+        """SIGKILL to the API and every worker; the participants go on."""
+        for process in (self.serve, *self.workers):
+            process.kill()
+
+    def come_back(self) -> None:
+        """Start the API, where it was, and as many workers as there were; returns when all are ready."""
+        number = len(self.workers)
+        self.workers.clear()
+        self._start_escrow(number)
+
+    def _start_escrow(self, workers: int) -> None:
+        where = {"ESCROW_METRICS_ADDRESS": "127.0.0.1:0"}
+        self.serve = self._process("orchestrator", "serve", "--port", str(self._port), name="serve", env=where)
+        started = [self._spawn_worker() for _ in range(workers)]
         url = self.serve.wait_for_line("Escrow listens on ").split()[-1]
-        self.api = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
+        if not self._port:
+            self.api = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
+            self._port = self.api.base_url.port or 0
         self.serve.wait_for_http(f"{url}/readyz")
         for worker, ready in started:
             worker.wait_for_http(ready)
-        for name in participants:
-            self._open_door(name)
 
     def start_worker(self, *, failpoint: str | None = None) -> Process:
         """One more worker; returns when it is ready. `failpoint`: where it kills itself."""
@@ -92,6 +110,10 @@ class Installation:
         process = self._process("orchestrator", *args, name=args[0])
         assert process.wait(timeout_s) == status, process.text()
         return process.text()
+
+    def begin(self, *args: str) -> Process:
+        """Begin `escrow ARGS…`, and do not wait for it."""
+        return self._process("orchestrator", *args, name=args[0])
 
     def stop(self) -> None:
         """Kill everything, and take the names off the broker."""

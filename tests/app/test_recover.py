@@ -17,7 +17,7 @@ from orchestrator.app.work import Work
 from orchestrator.contract import RECORD, encode
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import upkeep
-from orchestrator.store.recovery import RecoveryShelf
+from orchestrator.store.recovery import RecoveryShelf, standing
 from tests.app.house import House, answer, placed
 from tests.support import services
 
@@ -182,3 +182,10 @@ def test_a_message_that_nobody_can_read_is_quarantined_again(life: Life, restore
     tally = recover(restored, [*life.items, stray])
     assert tally.messages["quarantined"] == 1
     assert [row.reason for row in restored.queries.quarantine()[0]] == ["malformed"]
+
+
+def test_what_stands_is_counted_for_a_person(life: Life, restored: House) -> None:
+    """If it failed, a recovery would end in a traceback, or not say what is asked again."""
+    recover(restored, life.items)
+    stands = standing(restored.engine)
+    assert (stands.orders, stands.parked, stands.outstanding) == (3, ["nobody"], {"inventory": 1, "payment": 1})

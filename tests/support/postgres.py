@@ -70,6 +70,12 @@ class PostgresServer:
         """SIGKILL to the postmaster, as by a crash. Idempotent."""
         self._end(signal.SIGKILL)
 
+    def lose_everything(self) -> None:
+        """`kill()`, and an empty server in its place, on the same port."""
+        self.kill()
+        shutil.rmtree(self._data)
+        self.start()
+
     def restart(self) -> None:
         """`stop()`, then `start()`, on the same port with the same data."""
         self.stop()
