@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Queue arguments of every quorum queue. The limit is the largest that 3.10 and 4.x both read as "never drop": on 4.x it replaces
@@ -63,6 +64,11 @@ class Topology:
     def replay_key(self, participant: str) -> str:
         """Routing key of the messages of a replay. No participant can have this name: it has a dot."""
         return f"replay.{participant}"
+
+    def queues_of(self, participants: Iterable[str]) -> list[str]:
+        """Every queue that these participants can have."""
+        kinds = (self.command_queue, self.heard_queue, self.replay_queue)
+        return [queue_of(participant) for participant in participants for queue_of in kinds]
 
 
 def event_key(source: str, event_type: str) -> str:

@@ -87,10 +87,8 @@ class Escrow:
 
     def close(self) -> None:
         """Delete everything, and close."""
-        for queue_of in (self.topology.command_queue, self.topology.heard_queue, self.topology.replay_queue):
-            for participant in PARTICIPANTS:
-                self._channel.queue_delete(queue_of(participant))
-        self._channel.queue_delete(self.topology.inbox)
+        for queue in (self.topology.inbox, *self.topology.queues_of(PARTICIPANTS)):
+            self._channel.queue_delete(queue)
         for exchange in (self.topology.events, self.topology.commands):
             self._channel.exchange_delete(exchange)
         self.leave()
