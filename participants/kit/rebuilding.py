@@ -6,7 +6,6 @@ refused has its row and nothing else. What has no recorded answer is left alone:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from orchestrator.contract import Envelope, canonical, event_command_id
 from orchestrator.contract.replay import Outcome, ReplayedCommand, ReplayedEvent, ReplayedFact
 from participants.kit import answers
 from participants.kit.answers import Reply
+from participants.kit.complaints import Complaints
 from participants.kit.facts import Fact
 from participants.kit.handlers import Command, Handlers, Tx
 from participants.kit.hearing import Heard, make_heard
@@ -54,12 +54,12 @@ def read(handlers: Handlers, participant: str, message: ReplayedCommand | Replay
 class Rebuilding:
     """Applies one message after the other within a transaction. Coming again it changes nothing."""
 
-    def __init__(self, ledger: Ledger, handlers: Handlers, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, handlers: Handlers, clock: Callable[[], datetime], complaints: Complaints) -> None:
         self._ledger = ledger
         self._handlers = handlers
         self._rules = Rules(ledger, handlers, clock)
         self._clock = clock
-        self._log = logging.getLogger(f"participants.{ledger.participant}")
+        self._complaints = complaints
 
     def apply(self, tx: Tx, told: Told) -> None:
         """Let it have been."""
@@ -128,8 +128,8 @@ class Rebuilding:
     def _compare(self, work: Command | Fact, recorded: Envelope, today: Mapping[str, Any] | None) -> None:
         """Say so when it would come out otherwise today; None: altogether otherwise."""
         if today is None or canonical.encode(dict(today)) != canonical.encode(dict(recorded.data)):
-            extra = {"action": "replay_diverged", "order_id": work.order_id, "command_id": work.command_id}
-            self._log.warning("%s would come out otherwise today; the recorded %s stands.", work.name, recorded.type, extra=extra)
+            said = "%s would come out otherwise today; the recorded %s stands."
+            self._complaints.tell("replay_diverged", said, work.name, recorded.type, order_id=work.order_id, command_id=work.command_id)
 
 
 def _fact(event: Envelope) -> Fact:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator.contract import MessageError, Wire
 from orchestrator.contract.replay import ReplayEnd, decode_replay
 from participants.kit.batch import work_off
+from participants.kit.complaints import Complaints
 from participants.kit.facts import Fact
 from participants.kit.handlers import Tx
 from participants.kit.hearing import Heard
@@ -32,8 +33,9 @@ class Replay:
     def __init__(self, participant: Participant) -> None:
         self._participant = participant
         self._table = participant.ledger.replay
-        self._rebuilding = Rebuilding(participant.ledger, participant, participant.clock)
         self._log = logging.getLogger(f"participants.{participant.name}")
+        self._complaints = Complaints(self._log)
+        self._rebuilding = Rebuilding(participant.ledger, participant, participant.clock, self._complaints)
 
     def begin(self, *, new: bool) -> bool:
         """Whether a replay comes first: one is not over, or the participant is said to be `new` and knows nothing.
@@ -77,6 +79,7 @@ class Replay:
             work_off(self._participant.engine, told, self._work, self._give_up)
         if end is not None:
             self._note("ended")
+            self._complaints.sum_up()
             extra = {"action": "replay_ended"}
             said = "The replay has ended: %d commands and undos, %d facts, %d events of others."
             self._log.info(said, end.commands, end.facts, end.events, extra=extra)
@@ -113,14 +116,14 @@ class Replay:
         try:
             message = decode_replay(wire)
         except MessageError as error:
-            self._log.error("A message of the replay cannot be read: %s", error, extra={"action": "replay_malformed"})
+            self._complaints.tell("replay_malformed", "A message of the replay cannot be read: %s", error, level=logging.ERROR)
             return None
         if isinstance(message, ReplayEnd):
             return message
         told = read(self._participant, self._participant.name, message)
         if told is None:
-            extra = {"action": "replay_unknown", "order_id": message.message.subject, "type": message.message.type}
-            self._log.warning("%s is nothing that %s does, tells or hears.", message.message.type, self._participant.name, extra=extra)
+            said = "%s is nothing that %s does, tells or hears."
+            self._complaints.tell("replay_unknown", said, message.message.type, self._participant.name, order_id=message.message.subject)
         return told
 
     def _work(self, connection: sa.Connection, told: Sequence[Told]) -> list[Outgoing]:
@@ -134,5 +137,6 @@ class Replay:
     def _give_up(self, told: Told, error: Exception) -> None:
         work = told.work
         which = {"message_id": work.message_id} if isinstance(work, Heard | Fact) else {"command_id": work.command_id}
-        extra = {"action": "replay_failed", "order_id": work.subject if isinstance(work, Heard) else work.order_id, **which}
-        self._log.error("%s of the replay failed and is left out.", work.name, exc_info=error, extra=extra)
+        subject = work.subject if isinstance(work, Heard) else work.order_id
+        said = "%s of the replay failed and is left out."
+        self._complaints.tell("replay_failed", said, work.name, level=logging.ERROR, error=error, order_id=subject, **which)

@@ -19,6 +19,7 @@ from orchestrator.contract import COMMAND_TOO_LATE, RESYNC_REQUESTED, Envelope, 
 from orchestrator.contract.replay import ReplayedCommand, ReplayedEvent, decode_replay, encode_replay
 from participants import agent, bank, inventory, invoice, orders, payment
 from participants.kit.answers import Reply
+from participants.kit.complaints import TOLD_MAX
 from participants.kit.facts import FactRefusedError
 from participants.kit.loop import Loop
 from participants.kit.participant import Command, Participant, Tx
@@ -198,6 +199,14 @@ def test_the_recorded_answer_stands(engine: sa.Engine, caplog: pytest.LogCapture
         replay_to(participant, [done("o-1", 1, n=1), done("o-2", 1, n=2)])
     assert [(record.action, record.order_id) for record in caplog.records] == [("replay_diverged", "o-2")]  # type: ignore[attr-defined]
     assert [answer.data for n in (1, 2) for answer in talk_to(participant)(ask("Do", f"o-{n}", {"n": n}))] == [{"n": 1}, {"n": 1}]
+
+
+def test_what_is_wrong_with_very_many_is_told_of_some(sqlite_engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """If it failed, the log of a replay would fill a disk, or not say how many there were."""
+    with caplog.at_level(logging.WARNING):
+        replay_to(odd(sqlite_engine), [done(f"o-{n}", 1, n=2) for n in range(TOLD_MAX + 5)])
+    assert len(caplog.records) == TOLD_MAX + 1
+    assert caplog.records[-1].getMessage() == f"replay_diverged: {TOLD_MAX + 5} times, of which the first {TOLD_MAX} were told."
 
 
 def test_a_message_that_cannot_be_applied_harms_no_neighbour(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
