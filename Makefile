@@ -7,6 +7,8 @@ BIN := .venv/bin
 READY := .venv/.project-installed
 # Arguments for pytest, for example: make test ARGS='tests/store -x'
 ARGS ?=
+# Test files that run side by side: most of their time they wait for processes. 0: one after the other, in this process.
+JOBS ?= 2
 # Sagas of the benchmark; empty: its own default.
 N ?=
 
@@ -31,8 +33,8 @@ $(READY): .venv/.locked-installed pyproject.toml
 demo: $(READY)  ## play the outage story (no services, no configuration; under 60 s)
 	$(BIN)/escrow demo
 
-test: $(READY)  ## run every test, against a real PostgreSQL and a real RabbitMQ
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## run every test, against a real PostgreSQL and a real RabbitMQ; JOBS files side by side
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 fast: $(READY)  ## run the quick tests, offline
 	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -88,15 +88,22 @@ def unknown_to_us(settings: Settings, participant: str, ledger: Iterable[Mapping
     engine = make_engine(str(settings.database_url), clock=wiring.now)
     found: list[Unknown] = []
     rows = iter(ledger)
+    fields = ("order_id", "command_id", "command_type", "state", "answered_at")
     try:
+        facts = SqlStore(engine, shard=0).known_types()
         while page := list(islice(rows, _PAGE)):
             known = recovery.known_commands(engine, {row["order_id"] for row in page})
-            fields = ("order_id", "command_id", "command_type", "state", "answered_at")
-            lost = (row for row in page if row["command_id"] not in known)
+            lost = (row for row in page if not _is_known(row, known, facts))
             found += [Unknown(participant=participant, **{name: row[name] for name in fields}) for row in lost]
     finally:
         engine.dispose()
     return found
+
+
+def _is_known(row: Mapping[str, Any], known: Mapping[str, Collection[str]], facts: Collection[str]) -> bool:
+    """What happened at a participant by itself is in its ledger, too; only some orders have it in theirs."""
+    commands = known.get(row["order_id"])
+    return commands is not None and (row["command_id"] in commands or row["command_type"] in facts)
 
 
 def _run(settings: Settings, engine: Engine, registrations: Sequence[Registration], progress: Progress | None) -> Recovered:
@@ -108,6 +115,7 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
     context = _context(settings, store)
 
     recover.fold_in(context, shelf, tally, _counting(shelf, progress))
+    _refuse_unregistered(engine)
     recover.handle_again(context, shelf, tally, _counting(shelf, progress), require_user_id=settings.require_user_id)
     for participant in sorted(store.participants()):
         store.begin_resync(participant, None)
@@ -115,6 +123,16 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
     after = recovery.standing(engine)
     verified = wiring.verify(settings, progress=progress)
     return Recovered(before=before, after=after, read=read, gap=gap, heard_at=_heard_at(settings), tally=tally, verified=verified)
+
+
+def _refuse_unregistered(engine: Engine) -> None:
+    """Orders that were folded in may be of a definition that came after the backup."""
+    if missing := recovery.unregistered(engine):
+        named = ", ".join(f"{name} version {version}" for name, version in missing)
+        raise SettingsError(
+            f"Orders were recovered whose definition is not loaded: {named}. Fix: put its file into ESCROW_DEFINITIONS (a shipped one: "
+            "name it in ESCROW_SHIPPED), and run `escrow recover` again: it goes on."
+        )
 
 
 def _heard_at(settings: Settings) -> datetime | None:

@@ -16,7 +16,7 @@ from orchestrator.errors import Conflict
 from orchestrator.saga.decision import Entry
 from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
-from orchestrator.store.tables import checkpoints, deadlines, journal, order_data, orders, parked, recovered
+from orchestrator.store.tables import checkpoints, deadlines, definitions, journal, order_data, orders, parked, recovered
 
 #: A place in the recorder from which everything comes that this database does not have.
 MARK = "recorder"
@@ -174,14 +174,23 @@ def standing(engine: sa.Engine, *, some: int = 20) -> Standing:
         )
 
 
-def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> set[str]:
-    """The ids of all commands that these orders have asked, and of those that they will know when they are answered (watched steps)."""
+def unregistered(engine: sa.Engine) -> list[tuple[str, int]]:
+    """Definitions (name, version) that orders are pinned to and nobody has registered in this database."""
+    o, d = orders.c, definitions.c
+    there = sa.exists().where(d.name == o.definition, d.version == o.version)
+    statement = sa.select(o.definition, o.version).distinct().where(~there).order_by(o.definition, o.version)
+    with reading(engine) as connection:
+        return [(row.definition, row.version) for row in connection.execute(statement)]
+
+
+def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> dict[str, set[str]]:
+    """Of those of these orders that there are: the ids of all commands that they have asked, and of those that they listen for."""
     o = order_data.c
     with reading(engine) as connection:
         dialect = of(connection)
-        statement = sa.select(o.document).where(dialect.among(o.order_id, "ids"))
-        documents = connection.scalars(statement, dialect.pack("ids", order_ids))
-        return {ask["command_id"] for document in documents for ask in canonical.load(bytes(document))["asks"].values()}
+        statement = sa.select(o.order_id, o.document).where(dialect.among(o.order_id, "ids"))
+        rows = connection.execute(statement, dialect.pack("ids", order_ids))
+        return {row.order_id: {ask["command_id"] for ask in canonical.load(bytes(row.document))["asks"].values()} for row in rows}
 
 
 def _value(connection: sa.Connection, name: str) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from uuid import uuid4
 import pika
 import pytest
 
+from orchestrator import wiring
 from orchestrator.bus.topology import Retention, declare, delete
 from orchestrator.config import Settings
 from orchestrator.contract import Envelope, Topology, Wire, command_id, encode, event_key
@@ -206,3 +208,34 @@ def test_a_damaged_record_is_told_and_the_rest_is_recovered(escrow_with: With, t
         "a message was quarantined",
     ]
     assert lost.order("done").seq == 4
+
+
+def test_an_order_of_a_definition_that_is_not_loaded_is_waited_for(escrow_with: With, tmp_path: Path, broker: Broker, lost: House) -> None:
+    """If it failed, the events of an order that was deployed after the backup would be quarantined as bugs of ours."""
+    escrow = escrow_with(settings_of(tmp_path, broker, shipped="house_closing"))
+    escrow("db", "upgrade")
+    result = escrow("recover")
+    assert (result.exit_code, "not loaded: order version 1" in result.stderr) == (2, True)
+    assert escrow_with(settings_of(tmp_path, broker))("recover").exit_code == 0
+    house = House(f"sqlite:///{tmp_path}/restored.db")
+    assert house.order("done") == lost.order("done")
+    assert house.queries.quarantine_count() == 0
+    house.close()
+
+
+def test_a_recovery_begins_at_the_mark_whoever_restored_the_database(
+    escrow_with: With, tmp_path: Path, broker: Broker, lost: House
+) -> None:
+    """If it failed, a recovery would read a week of events, or begin after what the database lacks."""
+    settings = settings_of(tmp_path, broker)
+    wiring.mark(settings.model_copy(update={"database_url": lost.url}), lost.engine)
+    copied = sqlite3.connect(f"{tmp_path}/restored.db")
+    with sqlite3.connect(f"{tmp_path}/lost.db") as source:
+        source.backup(copied)
+    copied.close()
+    source.close()
+    broker.live(lost, answer("waits", "reserve_inventory", "InventoryReserved"))
+    result = escrow_with(settings)("recover", "-o", "json")
+    told = json.loads(result.stdout)
+    assert (told["gap"], told["folded"], told["moved"], told["entries"]) == (None, 1, 1, 6)
+    assert told["read"] <= 3, "the message at the mark, an event and its record"
