@@ -37,7 +37,7 @@ class HeardQueue:
             if is_made and self.is_consumed:
                 connection.channel(on_open_callback=lambda channel: self._probe(channel, reason, then))
             else:
-                then(reason)
+                then(None if is_made else reason)
 
         connection.channel(on_open_callback=lambda channel: self._declare(channel, declared))
 
