@@ -39,8 +39,9 @@ test: $(READY)  ## run every test, against a real PostgreSQL and a real RabbitMQ
 fast: $(READY)  ## run the quick tests, offline
 	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)
 
-test-failover-long: $(READY)  ## kill primaries and broker nodes under load, twenty times each (about half an hour)
-	ESCROW_TEST_TRIALS=20 $(BIN)/python -m pytest tests/chaos/test_database_failover.py tests/chaos/test_broker_cluster.py $(ARGS)
+test-failover-long: $(READY)  ## kill primaries and broker nodes, and destroy databases, under load, twenty times each (about half an hour)
+	ESCROW_TEST_TRIALS=20 ESCROW_TEST_DRILLS=20 $(BIN)/python -m pytest \
+		tests/chaos/test_database_failover.py tests/chaos/test_broker_cluster.py tests/chaos/test_lost_database.py $(ARGS)
 
 golden: $(READY)  ## see that recorded orders fold and decide as they did (part of make test)
 	$(BIN)/python -m pytest tests/golden $(ARGS)
