@@ -169,7 +169,7 @@ class _Heard:
         except SettingsError as error:
             self.gap = f"No event of others is replayed. {error}"
             return
-        for found in recorder.read(self._url, self._topology, self._start) if is_any else ():
+        for found in recorder.read(self._url, self._topology, self._start, mark=wiring.new_id()) if is_any else ():
             self.read += 1
             try:
                 envelope = decode(found.wire)

@@ -56,7 +56,7 @@ def of_orders(rows: list[tuple[Any, ...]], order_ids: set[str]) -> list[tuple[An
 def said_by_inventory(escrow: Installation, after: int) -> list[Envelope]:
     """What the recorder has of inventory since an offset."""
     found: list[Envelope] = []
-    for message in recorder.read(services.amqp_url(), escrow.played.topology, after + 1):
+    for message in recorder.read(services.amqp_url(), escrow.played.topology, after + 1, mark="the test's"):
         try:
             envelope = decode(message.wire)
         except MessageError:

@@ -131,7 +131,7 @@ def test_what_is_missing_is_said(site: Site, escrow_with: With, monkeypatch: pyt
 
     oldest = recorder.Position(offset=7, sha256="")
     monkeypatch.setattr(recorder, "first", lambda *_: oldest)
-    monkeypatch.setattr(recorder, "read", lambda *_: iter(()))
+    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter(()))
     escrow = escrow_with(site.settings())
     for start, said in (("first", "what was said before"), ("3", "from offset 3 on"), ("2026-01-01T00:00:00Z", "may be beyond")):
         result = escrow(*INVENTORY, start)
