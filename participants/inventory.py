@@ -1,11 +1,13 @@
 """The inventory service: stock per SKU, reserved and released.
 
 Asked step by step it reserves; in a choreography it updates the stock by itself when an order is placed, and says what the next needs.
+Stock comes by `StockReceived`, {sku, units}, from whomever (`participants.warehouse` is one to say it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -14,8 +16,8 @@ import typer
 from orchestrator.contract import canonical
 from orchestrator.contract.ids import is_order_id
 from participants.kit.answers import Refusal, Reply
-from participants.kit.participant import Command, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.participant import Command, Heard, Participant, Tx
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, New, make_cli, serve
 
 NAME = "inventory"
 METADATA = sa.MetaData()
@@ -23,6 +25,7 @@ STOCK = sa.Table(
     "stock",
     METADATA,
     sa.Column("sku", sa.String(128), primary_key=True),
+    # What it was given to begin with, and all that was received since.
     sa.Column("initial", sa.BigInteger, nullable=False),
     sa.Column("available", sa.BigInteger, nullable=False),
 )
@@ -40,8 +43,10 @@ RESERVATIONS = sa.Table(
 )
 #: Stock of a SKU that was given none.
 DEFAULT_STOCK = 1_000_000_000
-#: Units of one line at most: sums stay far from the limits of 64 bits.
+#: Units of one line, and of one receipt, at most: sums stay far from the limits of 64 bits.
 QUANTITY_MAX = 1_000_000
+#: The events of others that change the stock.
+HEARD = ("StockReceived",)
 #: What `InventoryUpdated` carries on of the order: whoever reacts to it has not seen the order.
 CARRIED = ("order_id", "customer_email", "lines", "amount_minor", "currency")
 
@@ -49,7 +54,7 @@ CARRIED = ("order_id", "customer_email", "lines", "amount_minor", "currency")
 def build(
     engine: sa.Engine, *, stock: Mapping[str, int] | None = None, default_stock: int = DEFAULT_STOCK, choreographed: bool = False
 ) -> Participant:
-    """The participant. `stock` is the initial stock per SKU, of a SKU that has no row yet; units."""
+    """The participant. `stock` is the initial stock per SKU, of a SKU that has no row yet, in units; of others `default_stock`."""
     participant = Participant(NAME, engine, metadata=METADATA, totals=totals, choreographed=choreographed)
     shelves = _Shelves(stock or {}, default_stock)
 
@@ -72,6 +77,8 @@ def build(
         updated = Reply("InventoryUpdated", {**carried, "order_id": command.order_id, "reservation_id": f"R-{command.command_id}"})
         return shelves.take(tx, command) or updated
 
+    for event_type in HEARD:
+        participant.hears(event_type)(shelves.receive)
     participant.undo("ReleaseInventory", of="ReserveInventory", confirmed_by="InventoryReleased")(shelves.give_back)
     participant.undo("RestoreInventory", of="UpdateInventory", confirmed_by="InventoryRestored")(shelves.give_back)
     return participant
@@ -89,13 +96,22 @@ class _Shelves:
         wanted = _quantities(command.data)
         if wanted is None:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "lines_not_valid"})
-        short = sorted(sku for sku, quantity in wanted.items() if self._shelf(tx, sku)["available"] < quantity)
-        if short:
+        short = sorted(sku for sku, quantity in wanted.items() if self._available(tx, sku) < quantity)
+        # What is replayed was taken once: the stock that it was taken from may have come before anything that is known today.
+        if short and not command.replayed:
             return Refusal("InventoryRejected", {"order_id": command.order_id, "reason": "out_of_stock", "skus": short})
         for sku, quantity in wanted.items():
             tx.rows(STOCK).change(sku, available=self._shelf(tx, sku)["available"] - quantity)
         _note_reservation(tx, command, wanted)
         return None
+
+    def receive(self, tx: Tx, event: Heard) -> None:
+        """Put units that came onto their shelf. Raises: ValueError for what makes no sense."""
+        sku, units = event.data.get("sku"), event.data.get("units")
+        if not is_order_id(sku) or type(units) is not int or not 1 <= units <= QUANTITY_MAX:
+            raise ValueError(f"{event.name} has sku {sku!r} and units {units!r}; units must be a whole number from 1 to {QUANTITY_MAX}.")
+        shelf = self._shelf(tx, str(sku))
+        tx.rows(STOCK).change(sku, initial=shelf["initial"] + units, available=shelf["available"] + units)
 
     def give_back(self, tx: Tx, undo: Command) -> dict[str, Any]:
         """Put back what the command took that the undo names."""
@@ -107,10 +123,18 @@ class _Shelves:
             tx.rows(RESERVATIONS).change(undo.undoes, released_times=row["released_times"] + 1)
         return {"reservation_id": f"R-{undo.undoes}", "units": sum(held.values())}
 
+    def _available(self, tx: Tx, sku: str) -> int:
+        row = tx.rows(STOCK).get(sku)
+        units: int = self._given(sku) if row is None else row["available"]
+        return units
+
+    def _given(self, sku: str) -> int:
+        return self._initial.get(sku, self._default_stock)
+
     def _shelf(self, tx: Tx, sku: str) -> Mapping[str, Any]:
         row = tx.rows(STOCK).get(sku)
         if row is None:
-            units = self._initial.get(sku, self._default_stock)
+            units = self._given(sku)
             tx.rows(STOCK).add(sku=sku, initial=units, available=units)
             row = tx.rows(STOCK).get(sku)
         assert row is not None
@@ -197,14 +221,19 @@ def run(
     amqp_url: AmqpUrl = AMQP_URL,
     namespace: Namespace = NAMESPACE,
     http_port: HttpPort = 0,
-    stock: Annotated[list[str] | None, typer.Option(envvar="INVENTORY_STOCK", help="SKU=UNITS, repeated; else plenty.")] = None,
+    stock: Annotated[list[str] | None, typer.Option(envvar="INVENTORY_STOCK", help="SKU=UNITS to begin with, repeated.")] = None,
+    default_stock: Annotated[
+        int, typer.Option(envvar="INVENTORY_DEFAULT_STOCK", min=0, max=DEFAULT_STOCK, help="Units to begin with of every other SKU.")
+    ] = DEFAULT_STOCK,
     *,
     choreographed: Choreographed = False,
+    new: New = False,
 ) -> None:
-    """Serve ReserveInventory and UpdateInventory, and their undos."""
+    """Serve ReserveInventory and UpdateInventory, and their undos; hear StockReceived."""
     initial = read_stock(stock or [])
     where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
-    serve(lambda engine: build(engine, stock=initial, choreographed=choreographed), **where, http_port=http_port)
+    made = partial(build, stock=initial, default_stock=default_stock, choreographed=choreographed)
+    serve(made, **where, http_port=http_port, new=new)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import typer
 from orchestrator.contract import canonical
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, Choreographed, DatabaseUrl, HttpPort, Namespace, New, make_cli, serve
 
 NAME = "invoice"
 METADATA = sa.MetaData()
@@ -89,19 +89,20 @@ def build(engine: sa.Engine, *, mail_dir: Path, choreographed: bool = False) -> 
         amount_minor, currency = command.data.get("amount_minor"), command.data.get("currency")
         if type(amount_minor) is not int or amount_minor < 0 or not isinstance(currency, str):
             return Refusal("InvoiceRejected", {"order_id": command.order_id, "reason": "amount_not_valid"})
-        number = _next_number(tx, "invoice")
+        number = _number(tx, "invoice", command)
         mail = _mail(address, f"Invoice {number}", _text(command.order_id, command.data, number))
-        _note(tx, INVOICES, command.command_id, order_id=command.order_id, invoice_number=number, mail=mail)
+        # What is replayed was e-mailed before it was answered.
+        _note(tx, INVOICES, command.command_id, command.replayed, order_id=command.order_id, invoice_number=number, mail=mail)
         return Reply("InvoiceEmailed", {"order_id": command.order_id, "invoice_number": number})
 
     @participant.undo("CancelInvoice", of="EmailInvoice", confirmed_by="InvoiceCancelled")
     def cancel(tx: Tx, undo: Command) -> dict[str, Any]:
         invoice = tx.rows(INVOICES).get(undo.undoes)
         assert invoice is not None, "a done command has its invoice"
-        number, invoice_number = _next_number(tx, "credit_note"), invoice["invoice_number"]
+        number, invoice_number = _number(tx, "credit_note", undo), invoice["invoice_number"]
         said = f"Credit note {number} cancels invoice {invoice_number} for order {undo.order_id}"
         mail = _mail(_addressee(bytes(invoice["mail"])), f"Credit note {number}", [said])
-        _note(tx, CREDIT_NOTES, undo.undoes, order_id=undo.order_id, credit_note_number=number, mail=mail)
+        _note(tx, CREDIT_NOTES, undo.undoes, undo.replayed, order_id=undo.order_id, credit_note_number=number, mail=mail)
         return {"invoice_number": invoice_number, "credit_note_number": number}
 
     participant.settled_by(post.write)
@@ -164,22 +165,24 @@ def mail_name(command_id: str, series: str = "invoice") -> str:
     return f"{sha256(command_id.encode()).hexdigest()[:32]}{'' if series == 'invoice' else f'-{series}'}.eml"
 
 
-def _next_number(tx: Tx, series: str) -> int:
+def _number(tx: Tx, series: str, command: Command) -> int:
+    """The next number of a series; in a replay the one that was given then."""
+    if tx.rows(NUMBERS).get(series) is None:
+        tx.rows(NUMBERS).add(series=series, last_number=0)
     row = tx.rows(NUMBERS).get(series)
-    if row is None:
-        tx.rows(NUMBERS).add(series=series, last_number=1)
-        return 1
-    number: int = row["last_number"] + 1
-    tx.rows(NUMBERS).change(series, last_number=number)
+    assert row is not None
+    given = command.recorded.get(f"{series}_number") if command.recorded is not None else None
+    number: int = given if isinstance(given, int) else row["last_number"] + 1
+    tx.rows(NUMBERS).change(series, last_number=max(row["last_number"], number))
     return number
 
 
-def _note(tx: Tx, table: sa.Table, command_id: str | None, **letter: Any) -> None:
+def _note(tx: Tx, table: sa.Table, command_id: str | None, is_mailed: bool, **letter: Any) -> None:  # noqa: FBT001 - a column
     row = tx.rows(table).get(command_id)
     if row is None:
-        tx.rows(table).add(command_id=command_id, mailed=False, emailed_times=1, **letter)
+        tx.rows(table).add(command_id=command_id, mailed=is_mailed, emailed_times=1, **letter)
     else:
-        tx.rows(table).change(command_id, mailed=False, emailed_times=row["emailed_times"] + 1, **letter)
+        tx.rows(table).change(command_id, mailed=is_mailed, emailed_times=row["emailed_times"] + 1, **letter)
 
 
 def _mail(address: str, subject: str, lines: Iterable[str]) -> bytes:
@@ -234,10 +237,11 @@ def run(
     mail_dir: Annotated[Path, typer.Option(envvar="INVOICE_MAIL_DIR", help="The outbox folder of e-mails.")] = Path("mail"),
     *,
     choreographed: Choreographed = False,
+    new: New = False,
 ) -> None:
     """Serve EmailInvoice and CancelInvoice."""
     where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
-    serve(lambda engine: build(engine, mail_dir=mail_dir, choreographed=choreographed), **where, http_port=http_port)
+    serve(lambda engine: build(engine, mail_dir=mail_dir, choreographed=choreographed), **where, http_port=http_port, new=new)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import typer
 
 from participants.kit.answers import Refusal, Reply
 from participants.kit.participant import Command, Participant, Tx
-from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, make_cli, serve
+from participants.kit.service import AMQP_URL, NAMESPACE, AmqpUrl, DatabaseUrl, HttpPort, Namespace, New, make_cli, serve
 
 NAME = "payment"
 METADATA = sa.MetaData()
@@ -54,7 +54,8 @@ def build(engine: sa.Engine, *, limit_minor: int = LIMIT_MINOR) -> Participant:
         amount_minor, currency = command.data.get("amount_minor"), command.data.get("currency")
         if type(amount_minor) is not int or amount_minor < 1 or not _is_currency(currency):
             return Refusal("PaymentDeclined", {"order_id": command.order_id, "reason": "amount_not_valid"})
-        if amount_minor > limit_minor:
+        # What is replayed was taken once, whatever the limit is today.
+        if amount_minor > limit_minor and not command.replayed:
             return Refusal("PaymentDeclined", {"order_id": command.order_id, "reason": "over_limit"})
         _book(tx, str(currency), amount_minor)
         _note_payment(tx, command, amount_minor, str(currency))
@@ -134,10 +135,12 @@ def run(
     namespace: Namespace = NAMESPACE,
     http_port: HttpPort = 0,
     limit_minor: Annotated[int, typer.Option(envvar="PAYMENT_LIMIT_MINOR", min=0, help="Larger amounts are declined.")] = LIMIT_MINOR,
+    *,
+    new: New = False,
 ) -> None:
     """Serve TakePayment and RefundPayment."""
     where = {"database_url": database_url, "amqp_url": amqp_url, "namespace": namespace}
-    serve(lambda engine: build(engine, limit_minor=limit_minor), **where, http_port=http_port)
+    serve(lambda engine: build(engine, limit_minor=limit_minor), **where, http_port=http_port, new=new)
 
 
 if __name__ == "__main__":

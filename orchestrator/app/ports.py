@@ -219,6 +219,8 @@ class Changes:
     put_off: list[tuple[str, str, datetime]] = field(default_factory=list)
     #: Participants that are to be sent again what is outstanding for them; since when, None: all of it.
     resyncs: list[tuple[str, datetime | None]] = field(default_factory=list)
+    #: Participants that wait for a replay: by which request (its message id), and the types of the events that they hear.
+    awaited_replays: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     #: What of the recorder (offset, place) is recovered now.
     recovered: list[tuple[int, int]] = field(default_factory=list)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from orchestrator.app.sheet import Sheet
-from orchestrator.contract import Envelope
+from orchestrator.contract import Envelope, is_name
 from orchestrator.contract.canonical import parse_time
 from orchestrator.errors import MalformedMessage
 from orchestrator.saga.decision import Decision
+
+#: Event types that a participant may say it hears.
+EVENTS_MAX = 100
 
 
 def asked_for(sheet: Sheet, envelope: Envelope, participants: frozenset[str]) -> Decision:
@@ -16,10 +19,12 @@ def asked_for(sheet: Sheet, envelope: Envelope, participants: frozenset[str]) ->
     if envelope.source != envelope.subject or envelope.source not in participants:
         return _refused("wrong_source", "a participant that a definition names asks for itself, with its own name as source and subject")
     try:
-        since = _since(envelope)
+        since, events = _since(envelope), _events(envelope)
     except MalformedMessage as error:
         return _refused(error.code, str(error))
     sheet.resync(envelope.source, since)
+    if events is not None:
+        sheet.await_replay(envelope.source, envelope.id, events)
     return Decision(order=None, verdict="moved", reason="resync: what is outstanding for it is sent again")
 
 
@@ -31,6 +36,16 @@ def _since(envelope: Envelope) -> datetime | None:
         return parse_time(since)
     except (TypeError, ValueError) as error:
         raise MalformedMessage("`since` is no RFC 3339 time with a zone.") from error
+
+
+def _events(envelope: Envelope) -> tuple[str, ...] | None:
+    """The types of the events that it hears; None: it waits for no replay."""
+    events = envelope.data.get("events")
+    if events is None:
+        return None
+    if not isinstance(events, list) or len(events) > EVENTS_MAX or not all(map(is_name, events)):
+        raise MalformedMessage(f"`events` is no list of at most {EVENTS_MAX} event types.")
+    return tuple(sorted(set(events)))
 
 
 def _refused(code: str, detail: str) -> Decision:

@@ -127,6 +127,10 @@ class Sheet:
         """Send a participant again what is outstanding for it."""
         self._changes.resyncs.append((participant, since))
 
+    def await_replay(self, participant: str, request_id: str, events: tuple[str, ...]) -> None:
+        """A participant lost its state, and waits for a replay."""
+        self._changes.awaited_replays.append((participant, request_id, events))
+
     def speaking(self) -> set[str]:
         """Ids of the orders that have something to say: their older outbox rows are taken over with it (R17)."""
         return {message.order_id for message in self._changes.outbox} | {order_id for order_id, *_ in self._commands}

@@ -57,7 +57,7 @@ class Rights:
 
 
 def needed(topology: Topology) -> Rights:
-    r"""The least that `escrow serve` and `escrow worker` need: to declare, to send commands, announcements and records, to read events.
+    r"""The least that `serve`, `worker` and `replay` need: to declare, to send commands, announcements, replays, records, to read events.
 
     >>> needed(Topology()).read
     '^escrow\\.(inbox|events|commands|recorder)$'
@@ -65,7 +65,7 @@ def needed(topology: Topology) -> Rights:
     prefix = rf"^{re.escape(topology.namespace)}\."
     return Rights(
         configure=prefix,
-        write=rf"{prefix}(inbox|commands(\..+)?|announcements|recorder)$",
+        write=rf"{prefix}(inbox|commands(\..+)?|replay\..+|announcements|recorder)$",
         read=rf"{prefix}(inbox|events|commands|recorder)$",
     )
 

@@ -71,27 +71,26 @@ def first(url: str, topology: Topology, start: Start) -> Position | None:
     return None
 
 
-def read(url: str, topology: Topology, start: Start) -> Iterator[Recorded]:
+def read(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[Recorded]:
     """Everything from `start`, or from the oldest that is still there, to the end as it is now, in order. Streams; memory is bounded.
 
+    `mark`: a text that nobody else has put there, or will: a new id.
     Raises: as `position`; BusUnavailable also when the broker stops sending: read on from the offset after the last one.
     """
     with _channel(url) as (channel, confirming):
-        mark = _put_mark(confirming, topology)
+        _put_mark(confirming, topology, mark)
         for found in _consume(channel, topology.recorder, start, _PATIENCE_S):
             if found.wire.content_type != _MARK:
                 yield found
-            elif found.wire.body == mark:
+            elif found.wire.body == mark.encode():
                 return
     raise BusUnavailable("The broker stopped sending what the recorder holds. Fix: run it again; it goes on where it was.")
 
 
-def _put_mark(channel: Any, topology: Topology) -> bytes:
-    """Put a mark at the end, confirmed. Its name is the broker's own for a queue that it made for us: nobody else has it."""
-    name: str = channel.queue_declare("", exclusive=True).method.queue
+def _put_mark(channel: Any, topology: Topology, mark: str) -> None:
+    """Put a mark at the end, confirmed."""
     properties = pika.BasicProperties(content_type=_MARK, delivery_mode=2)
-    channel.basic_publish(topology.recorder, "Mark", name.encode(), properties, mandatory=True)
-    return name.encode()
+    channel.basic_publish(topology.recorder, "Mark", mark.encode(), properties, mandatory=True)
 
 
 def _position(found: Recorded) -> Position:

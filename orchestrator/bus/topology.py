@@ -155,7 +155,8 @@ def declare(url: str, topology: Topology, participants: Collection[str], retenti
 
 
 def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
-    """Delete all that `declare` makes, and the recorder, with the messages in it: for demos and drills in a namespace of their own.
+    """Delete all that `declare` and participants make, and the recorder, with the messages in it: for demos and drills in a namespace of
+    their own.
 
     Idempotent. Raises: as `declare`.
     """
@@ -168,5 +169,7 @@ def delete(url: str, topology: Topology, participants: Collection[str]) -> None:
                     channel.queue_delete(part.name)
                 elif isinstance(part, Exchange):
                     channel.exchange_delete(part.name)
+            for queue in topology.queues_of(participants):
+                channel.queue_delete(queue)
     except (pika.exceptions.AMQPError, OSError) as error:
         raise explain(error, addresses(nodes)).as_error() from error

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import backup, db, definition, doctor, order, participant, quarantine, rebuild, recover, token, verify
+from orchestrator.cli import backup, db, definition, doctor, order, participant, quarantine, rebuild, recover, replay, token, verify
 from orchestrator.cli.exits import Commands
 from orchestrator.cli.output import print_line
 from orchestrator.cli.session import session_of
@@ -34,6 +34,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("restore", backup.restore, _KEEP),
     ("recover", recover.command, _KEEP),
     ("rebuild", rebuild.command, _KEEP),
+    ("replay", replay.command, _KEEP),
 )
 
 

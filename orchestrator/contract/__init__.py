@@ -16,14 +16,15 @@ from orchestrator.contract.ids import (
     undo_id,
     undo_reply_id,
 )
-from orchestrator.contract.topology import QUORUM_ARGUMENTS, RECORD, Topology, event_key
+from orchestrator.contract.topology import QUORUM_ARGUMENTS, RECORD, REPLAY_ARGUMENTS, Topology, event_key
 from orchestrator.errors import MessageError
 
 #: The answer of a participant to a command whose undo came first (R20); Escrow reads it as a refusal.
 COMMAND_TOO_LATE = "CommandTooLate"
 
 #: What a participant publishes about itself when it lost messages or its state (R29): `subject` is its own name, and `since`, if its data
-#: has it, the instant (RFC 3339, UTC) from when it may lack something.
+#: has it, the instant (RFC 3339, UTC) from when it may lack something. One that lost its state and waits for a replay says so by `events`:
+#: the types of the events of others that change its own tables, of which there may be none.
 RESYNC_REQUESTED = "ResyncRequested"
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ESCROW_NAMESPACE_UUID",
     "QUORUM_ARGUMENTS",
     "RECORD",
+    "REPLAY_ARGUMENTS",
     "RESYNC_REQUESTED",
     "Envelope",
     "MessageError",

@@ -33,8 +33,8 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(raw: bytes | str) -> Any:
-    """Read JSON written by anyone. Raises: MalformedMessage, naming what is wrong.
+def decode(raw: bytes | str, *, depth_max: int = DEPTH_MAX) -> Any:
+    """Read JSON written by anyone, of at most so many containers inside one another. Raises: MalformedMessage, naming what is wrong.
 
     Of a name given twice in one object the last value counts, here and for everyone who is sent the canonical form: RFC 8259 leaves that
     open, and telling such objects apart would take a second, slower reading of every message.
@@ -43,7 +43,7 @@ def decode(raw: bytes | str) -> Any:
         value = _decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedMessage(f"The body is not JSON: {error}.") from error
-    check(value)
+    _check(value, depth_max)
     return value
 
 

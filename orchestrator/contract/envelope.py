@@ -73,7 +73,7 @@ class Wire:
 
 def encode(envelope: Envelope) -> Wire:
     """The structured form."""
-    return Wire(content_type=STRUCTURED, headers={}, body=canonical.encode(attributes(envelope) | {"data": dict(envelope.data)}))
+    return Wire(content_type=STRUCTURED, headers={}, body=canonical.encode(event_document(envelope)))
 
 
 def encode_binary(envelope: Envelope) -> Wire:
@@ -91,12 +91,7 @@ def decode(wire: Wire) -> Envelope:
         raise OversizedMessage(f"The body has {len(wire.body)} bytes; at most {BODY_BYTES_MAX} are taken.")
     media_type = wire.content_type.partition(";")[0].strip().lower()
     if media_type == STRUCTURED:
-        event = canonical.decode(wire.body)
-        if not isinstance(event, dict):
-            raise MalformedMessage("A structured CloudEvent is a JSON object.")
-        if "data_base64" in event:
-            raise MalformedMessage("The data is binary (data_base64); JSON is expected.")
-        return from_attributes(event, event.get("data", {}))
+        return read_event(canonical.decode(wire.body))
     named = {
         name.lower().removeprefix(_BINARY_PREFIX): value.decode(errors="replace") if isinstance(value, bytes) else value
         for name, value in wire.headers.items()
@@ -107,6 +102,20 @@ def decode(wire: Wire) -> Envelope:
     if sum(len(str(value)) for value in named.values()) > BODY_BYTES_MAX:
         raise OversizedMessage("The ce- headers are too large.")
     return from_attributes(named, canonical.decode(wire.body or b"{}"))
+
+
+def event_document(envelope: Envelope) -> dict[str, Any]:
+    """The structured form as JSON values: attributes and data."""
+    return attributes(envelope) | {"data": dict(envelope.data)}
+
+
+def read_event(event: object) -> Envelope:
+    """The envelope that a structured form holds. Raises: MalformedMessage."""
+    if not isinstance(event, dict):
+        raise MalformedMessage("A structured CloudEvent is a JSON object.")
+    if "data_base64" in event:
+        raise MalformedMessage("The data is binary (data_base64); JSON is expected.")
+    return from_attributes(event, event.get("data", {}))
 
 
 def attributes(envelope: Envelope) -> dict[str, Any]:

@@ -28,6 +28,8 @@ State = Literal["healthy", "silent", "recovering"]
 _YOUNG_SHARE = 0.25
 #: Separates participants, and a name from its state, in the one text that a beat reads.
 _BETWEEN, _WITHIN = ",", "="
+#: Separates event types, which are names.
+_SPACE = " "
 #: No power may overflow; no rate is worth more.
 _RAMP_MAX_S, _RATE_MAX = 60.0, 1_000_000.0
 #: Before any order.
@@ -64,6 +66,16 @@ class Health:
     overdue: int
     rate_per_s: float
     resync_under_way: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedReplay:
+    """A participant lost its state, and asked for a replay."""
+
+    #: Message id of its latest request.
+    request_id: str
+    #: The types of the events of others that it hears.
+    events: frozenset[str]
 
 
 def unwell() -> sa.ColumnElement[str | None]:
@@ -190,6 +202,21 @@ def begin_resync(connection: sa.Connection, name: str, since: datetime | None, p
     elif row.state == "recovering":
         change["recovered_at"] = now
     connection.execute(sa.update(participants).where(p.name == name).values(**change))
+
+
+def await_replay(connection: sa.Connection, name: str, request_id: str, events: Collection[str]) -> None:
+    """Note that a participant, which has a row, waits for a replay. A request of before counts no more. Idempotent."""
+    noted = {"replay_request": request_id, "hears": _SPACE.join(sorted(events))}
+    connection.execute(sa.update(participants).where(participants.c.name == name).values(noted))
+
+
+def awaited_replay(connection: sa.Connection, name: str) -> AwaitedReplay | None:
+    """The replay that a participant asked for last; None: it never did."""
+    p = participants.c
+    row = connection.execute(sa.select(p.replay_request, p.hears).where(p.name == name)).one_or_none()
+    if row is None or row.replay_request is None:
+        return None
+    return AwaitedReplay(request_id=row.replay_request, events=frozenset(row.hears.split()))
 
 
 def to_resync(connection: sa.Connection, name: str, limit: int) -> list[Due] | None:

@@ -308,6 +308,10 @@ participants = Table(
     Column("refilled_at", Instant, nullable=False),
     #: A resync is under way: what was last sent since then, and before `recovered_at`, is sent again. Null: none is.
     Column("resync_from", Instant),
+    #: It lost its state and waits, or waited, for a replay: message id of its latest request, and the types of the events that it hears,
+    #: separated by spaces. Null: it never did.
+    Column("replay_request", Name),
+    Column("hears", Text),
     PrimaryKeyConstraint("name"),
 )
 

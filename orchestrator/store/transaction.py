@@ -95,6 +95,9 @@ class SqlTransaction:
         recovery.forget(connection, changes.recovered)
         for name, since in sorted(changes.resyncs, key=itemgetter(0)):
             participants.begin_resync(connection, name, since, self._pace)
+        # Their rows are locked by now: each asked for a resync, too.
+        for name, request_id, events in changes.awaited_replays:
+            participants.await_replay(connection, name, request_id, events)
         # Last: their rows are shared by the orders of all, so they are locked for the shortest time.
         counters.add(connection, counters.deltas(changes.opened, changes.moved, changes.before), self._shard)
 

@@ -71,10 +71,19 @@ class Ask:
     order_id: str
     command_id: str
 
+    def command(self, *, attempt: int = 1, data: Mapping[str, Any] | None = None) -> Envelope:
+        """The command, not sent."""
+        body = self.subject.data if data is None else data
+        return self._envelope(self.subject.command, self.command_id, attempt, {"order_id": self.order_id, **body}, None)
+
+    def reversal(self, *, attempt: int = 1) -> Envelope:
+        """Its undo, not sent."""
+        assert self.subject.undo is not None
+        return self._envelope(self.subject.undo, undo_id(self.command_id), attempt, {"order_id": self.order_id}, self.command_id)
+
     def ask(self, *, attempt: int = 1, data: Mapping[str, Any] | None = None) -> Envelope:
         """Send the command; the one answer."""
-        body = self.subject.data if data is None else data
-        return self._only(self._envelope(self.subject.command, self.command_id, attempt, {"order_id": self.order_id, **body}, None))
+        return self._only(self.command(attempt=attempt, data=data))
 
     def hear(self) -> list[Envelope]:
         """Have it hear the event that it reacts to; every answer, of which there may be none, or copies of one."""
@@ -88,9 +97,7 @@ class Ask:
 
     def undo(self, *, attempt: int = 1) -> Envelope:
         """Send the undo; the one confirmation, which is checked: type, and a message id of its own."""
-        assert self.subject.undo is not None
-        own_id = undo_id(self.command_id)
-        sent = self._envelope(self.subject.undo, own_id, attempt, {"order_id": self.order_id}, self.command_id)
+        sent = self.reversal(attempt=attempt)
         confirmation = self._only(sent)
         require(confirmation.type == self.subject.undone_on, f"an undo is confirmed by {self.subject.undone_on}, not {confirmation.type}")
         require(confirmation.id == undo_reply_id(sent.id), "the confirmation's id is uuid5(message id of the undo, 'reply')")

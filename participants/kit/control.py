@@ -1,14 +1,14 @@
-"""The participant's HTTP door, on loopback only: health, totals, the facts it is told, and what it is told to do wrong."""
+"""The participant's HTTP door, on loopback only: health, totals, its ledger, the facts it is told, and what it is told to do wrong."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import uvicorn
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,6 +19,8 @@ from participants.kit.faults import LATE_S_MAX, Faults, Settings
 from participants.kit.participant import Participant
 
 LOOPBACK = "127.0.0.1"
+#: Rows of the ledger that are shown at once.
+ROWS_MAX = 1_000
 
 
 class FaultSettings(BaseModel):
@@ -59,6 +61,12 @@ def make_app(participant: Participant, faults: Faults, trouble: Callable[[], str
     @app.get("/totals")
     def read_totals() -> dict[str, int]:
         return participant.totals()
+
+    @app.get("/ledger")
+    def read_ledger(
+        after: Annotated[str, Query(max_length=256)] = "", limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 100
+    ) -> dict[str, Any]:
+        return {"participant": participant.name, "rows": participant.ledger_rows(after, limit)}
 
     @app.get("/faults")
     def read_faults() -> dict[str, Any]:

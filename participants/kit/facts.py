@@ -37,6 +37,8 @@ class Fact:
     #: What the participant calls it; unique within its type.
     fact_id: str
     data: Mapping[str, Any]
+    #: It comes from a replay, told once before the state was lost: `data` is then that of its event, and `fact_id` is not known (empty).
+    replayed: bool = False
 
     @property
     def digest(self) -> str:

@@ -13,6 +13,7 @@ from orchestrator.contract import Envelope, canonical, first_command_id
 from participants.kit.answers import Refusal, Reply
 from participants.kit.database import Rows
 from participants.kit.facts import Fact
+from participants.kit.hearing import Heard, make_heard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,11 @@ class Command:
     undoes: str | None = None
     #: The type of the event that was reacted to; its data and message id are the command's. None: the participant was asked.
     event: str | None = None
+    #: It comes from a replay: it was done once, or, when it is a notice, told, and the state that was lost is being rebuilt. Whatever
+    #: stands against it today, it happened.
+    replayed: bool = False
+    #: In a replay the data of the answer that was given then: numbers and names in it hold.
+    recorded: Mapping[str, Any] | None = None
 
     @property
     def digest(self) -> str | None:
@@ -63,6 +69,7 @@ Handler = Callable[[Tx, Command], Reply | Refusal]
 UndoHandler = Callable[[Tx, Command], Mapping[str, Any]]
 NoticeHandler = Callable[[Tx, Command], None]
 FactHandler = Callable[[Tx, Fact], Mapping[str, Any]]
+HeardHandler = Callable[[Tx, Heard], None]
 PrepareHook = Callable[[Tx, Sequence[Command]], None]
 
 
@@ -100,14 +107,20 @@ class Handlers:
         self.undos: dict[str, Undo] = {}
         self.notices: dict[str, NoticeHandler] = {}
         self.facts: dict[str, FactHandler] = {}
+        self.heard: dict[str, HeardHandler] = {}
         self.reactions: dict[str, list[Reaction]] = {}
         self.prepare_hooks: list[PrepareHook] = []
         self.settle_hooks: list[Callable[[], None]] = []
 
     @property
     def subscriptions(self) -> frozenset[str]:
-        """The types of the events it reacts to."""
+        """The types of the events it reacts to, when it hears them: those published while its link is down are gone."""
         return frozenset(self.reactions)
+
+    @property
+    def hearing(self) -> frozenset[str]:
+        """The types of the events that change its own tables: they wait for it in a queue."""
+        return frozenset(self.heard)
 
     def command(self, name: str, *, refused_by: str | None = None) -> Callable[[Handler], Handler]:
         """Register the handler of a command. `refused_by` is the event that refuses a command id reused with another body."""
@@ -171,6 +184,20 @@ class Handlers:
 
         return register
 
+    def hears(self, event_type: str) -> Callable[[HeardHandler], HeardHandler]:
+        """Register what an event of others, from whomever, changes in the tables: once a source and message id, never answered.
+
+        Unlike what it reacts to, such events wait while the participant is away, and are replayed when it lost its state. The handler
+        raises for an event that makes no sense: it changes nothing then, and is logged.
+        """
+
+        def register(handler: HeardHandler) -> HeardHandler:
+            self._claim(event_type)
+            self.heard[event_type] = handler
+            return handler
+
+        return register
+
     def prepare(self, hook: PrepareHook) -> PrepareHook:
         """Register what loads rows for a whole batch, so that its handlers need no select each. It gets unchecked commands."""
         self.prepare_hooks.append(hook)
@@ -181,17 +208,18 @@ class Handlers:
         self.settle_hooks.append(hook)
         return hook
 
-    def read(self, envelope: Envelope) -> list[Command]:
+    def read(self, envelope: Envelope) -> list[Command | Heard]:
         """What a message asks for: one command, or one for each reaction to an event; none when it is not for this participant."""
         name, command_id = envelope.type, envelope.commandid
         if name in self.undos and envelope.undoes is None:
             return []
         if name in self.forwards or name in self.undos or name in self.notices:
             return [_command(envelope, command_id)] if command_id is not None else []
-        return [_reaction(envelope, reaction) for reaction in self.reactions.get(name, ())]
+        heard = [make_heard(envelope)] if name in self.heard else []
+        return [*heard, *(_reaction(envelope, reaction) for reaction in self.reactions.get(name, ()))]
 
     def _claim(self, name: str) -> None:
-        if any(name in known for known in (self.forwards, self.undos, self.notices, self.facts)):
+        if any(name in known for known in (self.forwards, self.undos, self.notices, self.facts, self.heard)):
             raise ValueError(f"{name} has a handler already.")
 
 

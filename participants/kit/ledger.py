@@ -1,4 +1,5 @@
-"""What a participant remembers: one ledger row per command, the facts it was told, and the messages on their way to the broker.
+"""What a participant remembers: one ledger row per command, the facts it was told, the events of others that it heard, and the messages on
+their way to the broker.
 
 All tables carry the participant's name, so several participants may share a database.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from orchestrator.contract import Wire, event_key
+from orchestrator.contract import Wire, canonical, event_key
 from orchestrator.contract.envelope import STRUCTURED
 from participants.kit.transport import Published
 
@@ -54,8 +55,28 @@ class Ledger:
             f"{participant}_facts",
             self.metadata,
             sa.Column("message_id", sa.String(64), primary_key=True),
-            # sha256 of the fact's type, subject and data.
+            # sha256 of the fact's type, subject and data; empty when it is not known, after a replay.
             sa.Column("digest", sa.String(64), nullable=False),
+        )
+        self.heard = sa.Table(
+            f"{participant}_heard",
+            self.metadata,
+            # Of source and message id.
+            sa.Column("heard_id", sa.String(64), primary_key=True),
+            sa.Column("source", sa.String(256), nullable=False),
+            sa.Column("message_id", sa.String(256), nullable=False),
+            sa.Column("event_type", sa.String(64), nullable=False),
+            # Of what the event means (`contract.digest`).
+            sa.Column("digest", sa.String(64), nullable=False),
+        )
+        # One row of a participant that lost its state, or none.
+        self.replay = sa.Table(
+            f"{participant}_replay",
+            self.metadata,
+            sa.Column("cause", sa.String(16), primary_key=True),
+            # Message id of the request that the replay answers.
+            sa.Column("request_id", sa.String(64), nullable=False),
+            sa.Column("state", sa.String(8), nullable=False),
         )
         self.outbox = sa.Table(
             f"{participant}_outbox",
@@ -71,6 +92,24 @@ class Ledger:
         """The event whose structured CloudEvent is `body`."""
         wire = Wire(content_type=STRUCTURED, headers={}, body=body)
         return Published(message_id, event_type, event_key(self.participant, event_type), order_id, wire)
+
+    def is_empty(self, connection: sa.Connection) -> bool:
+        """Whether nothing was ever asked, told or heard."""
+        tables = (self.commands, self.facts, self.heard, self.outbox)
+        return not any(connection.execute(sa.select(sa.exists(sa.select(table)))).scalar_one() for table in tables)
+
+    def known(self, connection: sa.Connection, after: str, limit: int) -> list[dict[str, str | None]]:
+        """Rows as JSON values, by command id; `answered_at` is what the stored answer says (RFC 3339), None where there is none."""
+        c = self.commands.c
+        columns = (c.command_id, c.command_type, c.order_id, c.state)
+        statement = sa.select(*columns, c.reply).where(c.command_id > after).order_by(c.command_id).limit(limit)
+        return [
+            {
+                **{column.name: row._mapping[column] for column in columns},
+                "answered_at": None if row.reply is None else canonical.load(bytes(row.reply)).get("time"),
+            }
+            for row in connection.execute(statement)
+        ]
 
     def enqueue(self, connection: sa.Connection, replies: Sequence[Outgoing]) -> None:
         """Put replies into the outbox."""

@@ -24,6 +24,9 @@
     @participant.notice("ChaseSignatures")  # a command that nobody waits for
     def chase(tx: Tx, notice: Command) -> None: ...
 
+    @participant.hears("StockReceived")  # an event of others that changes its own tables, whatever orders there are
+    def receive(tx: Tx, event: Heard) -> None: ...
+
 A handler writes only through `tx`: its effect, the ledger row and the reply commit together. It runs at most once for a command or fact,
 unless its transaction is rolled back; then it may run again, so it has no effect elsewhere.
 """
@@ -43,17 +46,15 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, MessageError, Wire, canonical, decode
 from participants.kit import answers
-from participants.kit.database import is_temporary
+from participants.kit.batch import COLLISIONS_MAX, work_off
 from participants.kit.facts import Fact, FactRefusedError, UnknownFactError, make_fact
 from participants.kit.handlers import Command, Handlers, Tx
+from participants.kit.hearing import Heard
 from participants.kit.ledger import Ledger, Outgoing
 from participants.kit.rules import Rules
 from participants.kit.transport import Published
 
-__all__ = ["Command", "Fact", "Participant", "Tx"]
-
-#: Times that a lone command or fact is run when another process has written the same row meanwhile.
-COLLISIONS_MAX = 3
+__all__ = ["Command", "Fact", "Heard", "Participant", "Tx"]
 
 Totals = Callable[[sa.Engine], dict[str, int]]
 
@@ -78,7 +79,7 @@ class Participant(Handlers):
         self.ledger = Ledger(name)
         self._totals = totals
         self._rules = Rules(self.ledger, self, clock)
-        self._clock = clock
+        self.clock = clock
         # Outbox ids sort by start of the process, then by place: what an earlier process left is published in its order.
         self._incarnation = f"{int(clock().timestamp() * 1000):014d}-{uuid4().hex[:12]}"
         self._places = itertools.count()
@@ -99,10 +100,15 @@ class Participant(Handlers):
 
         Raises: sqlalchemy.exc.OperationalError, InterfaceError: nothing was committed, or it is unknown; run the same batch again.
         """
-        commands = [command for wire in wires for command in self._read(wire)]
-        if not commands and not sent:
+        items = [item for wire in wires for item in self._read(wire)]
+        if not items and not sent:
             return []
-        return self._commit(commands, sent, refuse)
+
+        def work(connection: sa.Connection, items: Sequence[Command | Heard]) -> list[Outgoing]:
+            self.ledger.forget(connection, sent)
+            return self._run(connection, items, refuse)
+
+        return work_off(self.engine, items, work, self._give_up)
 
     def happened(self, event_type: str, order_id: str, data: Mapping[str, Any], fact_id: str) -> str:
         """Tell of a fact: its effect, its row and its event are committed, and the runner publishes the event. Returns its message id.
@@ -134,13 +140,26 @@ class Participant(Handlers):
 
         Committed on return; the runner publishes it, or the next process if this one dies. Returns its message id. Raises: see `happened`.
         """
-        data = {} if since is None else {"since": canonical.format_time(since)}
-        envelope = Envelope(id=str(uuid4()), source=self.name, type=RESYNC_REQUESTED, subject=self.name, time=self._clock(), data=data)
-        outgoing = Outgoing(self._next_outbox_id(), self.ledger.message(envelope.id, envelope.type, self.name, answers.body(envelope)))
         with self.engine.begin() as connection:
-            self.ledger.enqueue(connection, [outgoing])
+            outgoing = self.enqueue_request(connection, {} if since is None else {"since": canonical.format_time(since)})
         self._reported.append(outgoing)
-        return envelope.id
+        return outgoing.message.message_id
+
+    def enqueue_request(self, connection: sa.Connection, data: Mapping[str, Any]) -> Outgoing:
+        """Put a request for a resync into the outbox."""
+        envelope = Envelope(id=str(uuid4()), source=self.name, type=RESYNC_REQUESTED, subject=self.name, time=self.clock(), data=data)
+        outgoing = Outgoing(self._next_outbox_id(), self.ledger.message(envelope.id, envelope.type, self.name, answers.body(envelope)))
+        self.ledger.enqueue(connection, [outgoing])
+        return outgoing
+
+    def load_for(self, tx: Tx, items: Sequence[Command | Heard | Fact]) -> None:
+        """Load the rows that a batch needs, in sets."""
+        if heard := [item.heard_id for item in items if isinstance(item, Heard)]:
+            tx.rows(self.ledger.heard).load(heard)
+        if commands := [item for item in items if isinstance(item, Command)]:
+            tx.rows(self.ledger.commands).load(command.undoes or command.command_id for command in commands)
+            for hook in self.prepare_hooks:
+                hook(tx, commands)
 
     def reported(self) -> list[Outgoing]:
         """Events of facts, and requests, that were committed since the last call: to be published by whoever runs the participant."""
@@ -160,50 +179,35 @@ class Participant(Handlers):
         """What the participant's own tables add up to."""
         return self._totals(self.engine) if self._totals else {}
 
-    def _read(self, wire: Wire) -> list[Command]:
+    def ledger_rows(self, after: str, limit: int) -> list[dict[str, str | None]]:
+        """What it knows of commands and facts: so many, in order of command id, from the first id after `after`."""
+        with self.engine.connect() as connection:
+            return self.ledger.known(connection, after, limit)
+
+    def _read(self, wire: Wire) -> list[Command | Heard]:
         try:
             envelope = decode(wire)
         except MessageError as error:
             self._log.warning("A message cannot be read: %s", error, extra={"action": "command_malformed"})
             return []
-        commands = self.read(envelope)
-        if not commands:
+        items = self.read(envelope)
+        if not items:
             extra = {"action": "command_unknown", "order_id": envelope.subject, "type": envelope.type}
             self._log.warning("%s is nothing that %s does, or lacks commandid or undoes.", envelope.type, self.name, extra=extra)
-        return commands
+        return items
 
-    def _commit(self, commands: Sequence[Command], sent: Collection[str], refuse: Callable[[str], bool]) -> list[Outgoing]:
-        """One transaction; when it fails for its content it is bisected until the culprit stands alone."""
-        for collision in range(1, COLLISIONS_MAX + 1):
-            try:
-                with self.engine.begin() as connection:
-                    return self._run(connection, commands, sent, refuse)
-            except Exception as error:
-                if is_temporary(error) or not commands:
-                    raise
-                if len(commands) > 1:
-                    break
-                # Alone, and another process wrote the same row first: its row is there now, so look again.
-                if not isinstance(error, IntegrityError) or collision == COLLISIONS_MAX:
-                    self._give_up(commands[0], error)
-                    return self._commit([], sent, refuse) if sent else []
-        half = len(commands) // 2
-        return self._commit(commands[:half], sent, refuse) + self._commit(commands[half:], (), refuse)
+    def _give_up(self, item: Command | Heard, error: Exception) -> None:
+        if isinstance(item, Heard):
+            extra = {"action": "event_failed", "source": item.source, "message_id": item.message_id}
+            self._log.error("%s failed and changed nothing.", item.name, exc_info=error, extra=extra)
+        else:
+            extra = {"action": "command_failed", "order_id": item.order_id, "command_id": item.command_id}
+            self._log.error("%s failed and stays unanswered.", item.name, exc_info=error, extra=extra)
 
-    def _give_up(self, command: Command, error: Exception) -> None:
-        extra = {"action": "command_failed", "order_id": command.order_id, "command_id": command.command_id}
-        self._log.error("%s failed and stays unanswered.", command.name, exc_info=error, extra=extra)
-
-    def _run(
-        self, connection: sa.Connection, commands: Sequence[Command], sent: Collection[str], refuse: Callable[[str], bool]
-    ) -> list[Outgoing]:
-        self.ledger.forget(connection, sent)
+    def _run(self, connection: sa.Connection, items: Sequence[Command | Heard], refuse: Callable[[str], bool]) -> list[Outgoing]:
         tx = Tx(connection)
-        if commands:
-            tx.rows(self.ledger.commands).load(command.undoes or command.command_id for command in commands)
-            for hook in self.prepare_hooks:
-                hook(tx, commands)
-        replies = [self._rules.apply(tx, command, refuse) for command in commands]
+        self.load_for(tx, items)
+        replies = [self._rules.apply(tx, item, refuse) for item in items]
         tx.flush()
         outgoing = [Outgoing(self._next_outbox_id(), reply) for reply in replies if reply is not None]
         self.ledger.enqueue(connection, outgoing)
@@ -218,7 +222,7 @@ class Participant(Handlers):
             # Written at once: whoever tells the same fact meanwhile waits here, and then collides, before a handler meets the other's rows.
             tx.flush()
             message: Published | None = self._rules.fact(tx, fact)
-        elif told["digest"] == fact.digest:
+        elif self._is_told(tx, fact, told["digest"]):
             message = self._rules.fact_again(tx, fact)
         else:
             raise FactRefusedError(f"The id {fact.fact_id} was told for another {fact.name}. Fix: give every fact an id of its own.")
@@ -226,6 +230,10 @@ class Participant(Handlers):
         outgoing = [] if message is None else [Outgoing(self._next_outbox_id(), message)]
         self.ledger.enqueue(connection, outgoing)
         return outgoing
+
+    def _is_told(self, tx: Tx, fact: Fact, digest: str) -> bool:
+        """Whether it was told for this fact. After a replay only the order is known of it."""
+        return digest == fact.digest or (not digest and tx.rows(self.ledger.commands).get(fact.command_id) is not None)
 
     def _next_outbox_id(self) -> str:
         return f"{self._incarnation}-{next(self._places):012d}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -13,8 +12,10 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.contract import QUORUM_ARGUMENTS, Topology, Wire, each_node
+from orchestrator.contract import QUORUM_ARGUMENTS, REPLAY_ARGUMENTS, Topology, Wire, each_node
 from participants.kit.connection import Connection
+from participants.kit.heard_queue import HeardQueue
+from participants.kit.sources import Source, Sources
 from participants.kit.subscription import Subscription
 from participants.kit.transport import Published, Received
 from participants.kit.trouble import explain
@@ -31,8 +32,6 @@ HEARTBEAT_S = 10
 SOCKET_TIMEOUT_S = 5
 #: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
-#: Seconds after which a subscription that was refused is tried again.
-RESUBSCRIBE_S = 10.0
 #: A tag is the number of the link times this, plus the broker's delivery tag.
 _LINK = 1 << 48
 _ACCESS_REFUSED = 403
@@ -44,19 +43,28 @@ _log = logging.getLogger("participants.rabbit")
 
 
 class RabbitTransport:
-    """`Transport` on RabbitMQ. Connects at once and stays connected; its queue, exchanges and binding are declared at every connect.
+    """`Transport` on RabbitMQ, and `ReplayTransport`. Connects at once and stays connected; what it uses is declared at every connect.
 
-    A broker user that may not declare (403) finds them declared by Escrow, and only uses them. One whose name is the participant's is
-    named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`). One that may not subscribe acts by command only, says so
-    in `trouble`, and tries again every `RESUBSCRIBE_S`. Of a cluster (`amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`) it tries the
-    nodes in turn.
+    A broker user that may not declare (403) finds them declared by Escrow, and only uses them; but the queue of a replay is its own to
+    declare. One whose name is the participant's is named in every event, so that Escrow can require it (`ESCROW_REQUIRE_USER_ID`). One that
+    may not hear events acts by command only, says so in `trouble`, and tries again every `sources.RESUBSCRIBE_S`. Of a cluster
+    (`amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`) it tries the nodes in turn.
     """
 
     def __init__(
-        self, url: str, topology: Topology, participant: str, *, subscriptions: Collection[str] = (), prefetch: int = PREFETCH
+        self,
+        url: str,
+        topology: Topology,
+        participant: str,
+        *,
+        subscriptions: Collection[str] = (),
+        hearing: Collection[str] = (),
+        replay: bool = False,
+        prefetch: int = PREFETCH,
     ) -> None:
-        """`subscriptions`: the types of the events to hear, from whomever.
+        """The types of the events to hear, from whomever: `subscriptions` while the link is up, `hearing` also those of before.
 
+        `replay`: nothing is consumed but the queue of a replay; commands, and what is in `hearing`, wait meanwhile.
         Raises: ValueError when the URL is none. The password is in no message.
         """
         try:
@@ -73,19 +81,17 @@ class RabbitTransport:
         self._user_id = participant if self._nodes[0].credentials.username == participant else None
         self._topology = topology
         self._participant = participant
-        self._queue = topology.command_queue(participant)
+        self._is_replay = replay
+        self._queue = topology.replay_queue(participant) if replay else topology.command_queue(participant)
         self._prefetch = prefetch
         self._declares = True
-        self._event_types = frozenset(subscriptions)
-        self._subscription = Subscription(topology.events, subscriptions) if subscriptions else None
+        self._subscriptions, self._hearing = frozenset(subscriptions), frozenset(hearing)
         self._closing = threading.Event()
         # Guards what both threads see: the deliveries, the link and its number.
         self._changed = threading.Condition()
         self._received: deque[Received] = deque()
         self._ready = False
         self._trouble: str | None = None
-        # Why no events are heard.
-        self._deaf: str | None = None
         self._is_paused = False
         self._link = 0
         # Of the caller's thread: tags handed out and not acked, in order.
@@ -99,6 +105,7 @@ class RabbitTransport:
         # The trouble that was logged; it is not said again at each attempt.
         self._told: str | None = None
         self._loop = IOLoop()
+        self._sources = Sources(participant, self._list_sources(), self._loop, self._explain)
         self._thread = threading.Thread(target=self._work, name=f"rabbit-{participant}", daemon=True)
         self._thread.start()
 
@@ -114,7 +121,7 @@ class RabbitTransport:
     def trouble(self) -> str | None:
         """Why no commands, or no events, are being consumed, in one line with the fix where there is one; None when they are."""
         with self._changed:
-            return self._deaf if self._ready else self._trouble or "RabbitMQ cannot be reached."
+            return self._sources.trouble if self._ready else self._trouble or "RabbitMQ cannot be reached."
 
     def wait_until_up(self, timeout_s: float) -> bool:
         """Wait for the link; whether it is up."""
@@ -172,6 +179,14 @@ class RabbitTransport:
             self._is_paused = False
         self._post(self._wake)
 
+    def discard(self) -> None:
+        """See `ReplayTransport.discard`."""
+        with self._changed:
+            if not self._ready:
+                raise ConnectionError("RabbitMQ cannot be reached.")
+        self._post(self._delete)
+        self._thread.join(CONFIRM_TIMEOUT_S)
+
     def close(self) -> None:
         """See `Transport.close`."""
         if not self._closing.is_set():
@@ -226,7 +241,8 @@ class RabbitTransport:
         self._channel = channel
         self._window = Window()
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        # It may be closing already: a queue that we delete is taken from us, too.
+        channel.add_on_cancel_callback(lambda _frame: channel.close() if channel.is_open else None)
         channel.add_on_return_callback(self._on_return)
         steps: list[_Step] = [
             lambda then: channel.confirm_delivery(self._on_confirm, callback=then),
@@ -234,7 +250,10 @@ class RabbitTransport:
         ]
         if self._declares:
             steps += self._declarations(channel)
-        steps.append(lambda then: self._subscribe(channel, then))
+        if self._is_replay:
+            arguments = dict(REPLAY_ARGUMENTS)
+            steps.append(lambda then: channel.queue_declare(self._queue, durable=True, arguments=arguments, callback=then))
+        steps += self._sources.consume(self._connection, channel, self._on_message)
         steps.append(lambda then: channel.basic_consume(self._queue, self._on_message, callback=then))
         self._loop.call_later(SET_UP_TIMEOUT_S, lambda: self._give_up(channel))
         self._walk(steps)
@@ -244,40 +263,17 @@ class RabbitTransport:
         if channel is self._channel and not self._ready and channel.is_open:
             self._connection.close()
 
-    def _subscribe(self, channel: Any, then: Callable[[Any], None]) -> None:
-        """Consume events beside the commands; `then` goes on also when that is refused."""
-        if self._subscription is None:
-            then(None)
-            return
-        subscription = self._subscription
-
-        def made(reason: BaseException | None) -> None:
-            if not channel.is_open:
-                return  # the link is lost; the next one subscribes anew
-            self._hear(reason)
-            if reason is None:
-                channel.basic_consume(subscription.queue, self._on_message, callback=then)
-            else:
-                self._loop.call_later(RESUBSCRIBE_S, lambda: self._subscribe(channel, lambda _frame: None) if channel.is_open else None)
-                then(None)
-
-        subscription.make(self._connection, made)
-
-    def _hear(self, reason: BaseException | None) -> None:
-        """Note, and say once, whether events are heard."""
-        # The broker gives the queue another name at each attempt.
-        text = None if reason is None else re.sub(r"'amq\.gen-[^']*'", "of its own", self._explain(reason))
-        deaf = None if text is None else f"It acts by command only and hears no events: {text}"
-        with self._changed:
-            was, self._deaf = self._deaf, deaf
-        if deaf not in {was, None}:
-            _log.warning("%s: %s", self._participant, deaf, extra={"action": "hears_no_events"})
-        elif deaf is None and was is not None:
-            _log.info("%s hears events.", self._participant, extra={"action": "hears_events"})
+    def _list_sources(self) -> list[Source]:
+        sources: list[Source] = []
+        if self._hearing:
+            sources.append(HeardQueue(self._topology, self._participant, self._hearing, is_consumed=not self._is_replay))
+        if self._subscriptions and not self._is_replay:
+            sources.append(Subscription(self._topology.events, self._subscriptions))
+        return sources
 
     def _declarations(self, channel: Any) -> list[_Step]:
         """The same as Escrow's own, so whoever comes first makes them."""
-        events, commands, queue = self._topology.events, self._topology.commands, self._queue
+        events, commands, queue = self._topology.events, self._topology.commands, self._topology.command_queue(self._participant)
         arguments = dict(QUORUM_ARGUMENTS)
         return [
             lambda then: channel.exchange_declare(events, "topic", durable=True, callback=then),
@@ -327,7 +323,9 @@ class RabbitTransport:
         self._loop.call_later(wait_s, self._connect)
 
     def _explain(self, reason: BaseException) -> str:
-        return explain(reason, self._nodes[self._place], self._topology, self._participant, self._event_types)
+        return explain(
+            reason, self._nodes[self._place], self._topology, self._participant, subscriptions=self._subscriptions, hearing=self._hearing
+        )
 
     def _lose(self, reason: str) -> None:
         """Forget everything that belonged to the link: the broker delivers again, and the publisher is told."""
@@ -339,6 +337,14 @@ class RabbitTransport:
             self._received.clear()
             self._changed.notify_all()
         self._window.fail(f"The link to RabbitMQ was lost: {reason}")
+
+    def _delete(self) -> None:
+        """The queue goes, and then the link, which must not declare it again. One that may not delete it leaves it, for it is harmless."""
+        self._closing.set()
+        if self._channel is not None and self._channel.is_open:
+            self._channel.queue_delete(self._queue, callback=lambda _frame: self._shut())
+        else:
+            self._shut()
 
     def _shut(self) -> None:
         if self._connection is None or self._connection.is_closed:

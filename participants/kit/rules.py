@@ -1,4 +1,4 @@
-"""The rules of R20: what a command, an undo, a notice and a fact do, decided by the ledger's rows."""
+"""The rules of R20: what a command, an undo, a notice, a fact and an event of others do, decided by the ledger's rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from participants.kit.answers import Refusal, Reply
 from participants.kit.database import Rows
 from participants.kit.facts import Fact, FactRefusedError
 from participants.kit.handlers import Command, Handlers, Tx, Undo
+from participants.kit.hearing import Heard
 from participants.kit.ledger import DONE, REFUSED, UNDONE, Ledger
+from participants.kit.rows import NO_REPLY, NOT_UNDONE, asked, stored
 from participants.kit.transport import Published
-
-_NO_REPLY: dict[str, Any] = {"reply_message_id": None, "reply_type": None, "reply": None}
-_NOT_UNDONE: dict[str, Any] = {"undo_data": None, "undone_at": None}
 
 
 class Rules:
@@ -29,14 +28,29 @@ class Rules:
         self._clock = clock
         self._log = logging.getLogger(f"participants.{ledger.participant}")
 
-    def apply(self, tx: Tx, command: Command, refuse: Callable[[str], bool]) -> Published | None:
-        """Carry out a command, undo, notice or reaction, or find that it was; the answer to publish, if there is one."""
+    def apply(self, tx: Tx, command: Command | Heard, refuse: Callable[[str], bool]) -> Published | None:
+        """Carry out a command, undo, notice, reaction, or what was heard, or find that it was; the answer to publish, if there is one."""
+        if isinstance(command, Heard):
+            self.hear(tx, command)
+            return None
         if command.name in self._handlers.undos:
             return self._undo(tx, command)
         if command.name in self._handlers.notices:
             self._notice(tx, command)
             return None
         return self._forward(tx, command, refuse)
+
+    def hear(self, tx: Tx, event: Heard) -> None:
+        """Let an event of others change the tables, unless it did before."""
+        known = tx.rows(self._ledger.heard)
+        row = known.get(event.heard_id)
+        if row is None:
+            self._handlers.heard[event.name](tx, event)
+            named = {"source": event.source, "message_id": event.message_id, "event_type": event.name, "digest": event.digest}
+            known.add(heard_id=event.heard_id, **named)
+        elif row["digest"] != event.digest:
+            extra = {"action": "message_id_reused", "source": event.source, "message_id": event.message_id}
+            self._log.error("%s came with a message id that another event of its source has used.", event.name, extra=extra)
 
     def fact(self, tx: Tx, fact: Fact) -> Published:
         """Carry out a fact that was never told before; its event. Raises: FactRefusedError when its undo came first."""
@@ -48,8 +62,8 @@ class Rules:
             id=fact.message_id, source=self._ledger.participant, type=fact.name, subject=fact.order_id, time=self._clock(), data=data
         )
         message = self._ledger.message(fact.message_id, fact.name, fact.order_id, answers.body(envelope))
-        stored = {"state": DONE, "digest": fact.digest, **_stored(message), **_NOT_UNDONE}
-        ledger.add(command_id=fact.command_id, command_type=fact.name, order_id=fact.order_id, **stored)
+        row = {"command_id": fact.command_id, "command_type": fact.name, "order_id": fact.order_id, "digest": fact.digest}
+        ledger.add(**row, state=DONE, **stored(message), **NOT_UNDONE)
         return message
 
     def fact_again(self, tx: Tx, fact: Fact) -> Published | None:
@@ -71,7 +85,7 @@ class Rules:
             answer = forward.handler(tx, command)
         message = self._event(answers.reply_id(command.command_id), answer.event_type, answer.data, command, self._clock())
         state = DONE if isinstance(answer, Reply) else REFUSED
-        ledger.add(**_row_of(command), state=state, **_stored(message), **_NOT_UNDONE)
+        ledger.add(**asked(command), state=state, **stored(message), **NOT_UNDONE)
         return message
 
     def _notice(self, tx: Tx, notice: Command) -> None:
@@ -79,7 +93,7 @@ class Rules:
         row = ledger.get(notice.command_id)
         if row is None:
             self._handlers.notices[notice.name](tx, notice)
-            ledger.add(**_row_of(notice), state=DONE, **_NO_REPLY, **_NOT_UNDONE)
+            ledger.add(**asked(notice), state=DONE, **NO_REPLY, **NOT_UNDONE)
         elif not _is_same(row, notice):
             self._log_reused(notice)
 
@@ -102,7 +116,7 @@ class Rules:
     def _bury(self, ledger: Rows, undo: Command, rule: Undo, data: dict[str, Any]) -> Mapping[str, Any]:
         """Leave `undone`: the tombstone that keeps the command from running, whenever it comes."""
         assert undo.undoes is not None
-        undone = {"state": UNDONE, "undo_data": canonical.encode(data), "undone_at": canonical.format_time(self._clock()), **_NO_REPLY}
+        undone = {"state": UNDONE, "undo_data": canonical.encode(data), "undone_at": canonical.format_time(self._clock()), **NO_REPLY}
         if ledger.get(undo.undoes) is None:
             ledger.add(command_id=undo.undoes, command_type=rule.of, order_id=undo.order_id, digest=None, **undone)
         else:
@@ -117,7 +131,7 @@ class Rules:
             return self._repeated(row)
         message_id = answers.too_late_id(command.command_id)
         message = self._event(message_id, answers.COMMAND_TOO_LATE, {"command": command.name}, command, self._clock())
-        tx.rows(self._ledger.commands).change(command.command_id, **_stored(message))
+        tx.rows(self._ledger.commands).change(command.command_id, **stored(message))
         return message
 
     def _reused(self, command: Command) -> Published | None:
@@ -155,16 +169,3 @@ class Rules:
 def _is_same(row: Mapping[str, Any], command: Command) -> bool:
     """Whether a row is this command's. Of an event and a command that ask for one step only name and id are the same."""
     return row["command_type"] == command.name and (None in (row["digest"], command.digest) or row["digest"] == command.digest)
-
-
-def _row_of(command: Command) -> dict[str, Any]:
-    return {
-        "command_id": command.command_id,
-        "command_type": command.name,
-        "order_id": command.order_id,
-        "digest": command.digest,
-    }
-
-
-def _stored(message: Published) -> dict[str, Any]:
-    return {"reply_message_id": message.message_id, "reply_type": message.event_type, "reply": message.wire.body}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
-import random
-import threading
 import time
 from collections.abc import Callable
 
-from participants.kit.database import is_temporary
 from participants.kit.faults import Faults
 from participants.kit.ledger import Outgoing
+from participants.kit.loop import Loop
 from participants.kit.participant import Participant
 from participants.kit.transport import Received, Transport
 
@@ -20,12 +17,10 @@ from participants.kit.transport import Received, Transport
 BATCH_MAX = 200
 #: Seconds of waiting for a command, after which a stop is noticed and confirmed replies are forgotten.
 IDLE_S = 0.25
-#: Bounds of the wait after trouble, in seconds; it doubles, with full jitter.
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 
 
-class Runner:
-    """Runs one participant on one transport, in the thread that calls `run`.
+class Runner(Loop):
+    """Runs one participant on one transport until it is told to stop; then finishes the batch, publishes, and closes the transport.
 
     A crash at any point loses nothing: before the commit the commands are delivered again, after it the replies lie in the outbox, which
     the next start publishes first, and copies of commands are answered from the ledger. Acks follow the commit, not the confirms.
@@ -41,14 +36,12 @@ class Runner:
         batch_max: int = BATCH_MAX,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(participant.name)
         self.participant = participant
         self.faults = faults or Faults()
-        #: What is wrong at the moment, or None.
-        self._trouble: str | None = None
         self._transport = transport
         self._batch_max = batch_max
         self._monotonic = monotonic
-        self._log = logging.getLogger(f"participants.{participant.name}")
         self._batch: list[Received] = []
         # Deliveries that are committed, and whose effects outside the database may still be due.
         self._unacked: list[int] = []
@@ -66,23 +59,6 @@ class Runner:
     def trouble(self) -> str | None:
         """What is wrong at the moment, in one line; None when it works."""
         return "It was told to be down." if self._is_down or self.faults.settings.down else self._trouble
-
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; then finish the batch, publish, and close the transport. Trouble is logged and waited out."""
-        troubles = 0
-        try:
-            while not stop.is_set():
-                try:
-                    self.turn()
-                    troubles, self._trouble = 0, None
-                except Exception as error:  # noqa: BLE001 - a service that dies of a hiccup helps nobody; /healthz shows it
-                    self._note(error)
-                    wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(troubles, 10))
-                    troubles += 1
-                    stop.wait(random.uniform(0, wait_s))  # noqa: S311 - spreads retries, guards nothing
-            self._finish()
-        finally:
-            self._transport.close()
 
     def turn(self) -> None:
         """One round; returns when a batch is done, or after `IDLE_S` without one. Raises: whatever went wrong; call again."""
@@ -162,17 +138,13 @@ class Runner:
         """Not longer than until the next late reply is due."""
         return max(0.0, min(IDLE_S, self._queue[0][0] - self._monotonic())) if self._queue else IDLE_S
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """What is left stays in the outbox, or unacked: the next start takes it up."""
         try:
             self._settle()
             self._publish()
             self.participant.handle([], sent=self._sent)
         except Exception as error:  # noqa: BLE001 - at the end there is nothing left to do but to say it
-            self._note(error)
-
-    def _note(self, error: Exception) -> None:
-        self._trouble = f"{type(error).__name__}: {error}".splitlines()[0]
-        expected = is_temporary(error) or isinstance(error, OSError)
-        extra = {"action": "trouble"}
-        self._log.warning("Trouble, trying again: %s", self._trouble, exc_info=None if expected else error, extra=extra)
+            self.note(error)
+        finally:
+            self._transport.close()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from http.client import HTTPException
 from typing import Annotated, Any, NoReturn
 from urllib.error import HTTPError
@@ -25,7 +26,7 @@ from participants.kit.database import connect
 from participants.kit.faults import Faults, Settings
 from participants.kit.participant import Participant
 from participants.kit.rabbit import RabbitTransport
-from participants.kit.runner import Runner
+from participants.kit.stages import stages
 
 DatabaseUrl = Annotated[
     str, typer.Option(envvar="PARTICIPANT_DATABASE_URL", help="Its own database: sqlite:///FILE or postgresql+psycopg://…")
@@ -34,6 +35,14 @@ AmqpUrl = Annotated[str, typer.Option(envvar="ESCROW_AMQP_URL", help="RabbitMQ."
 Namespace = Annotated[str, typer.Option(envvar="ESCROW_NAMESPACE", help="Prefix of every exchange and queue.")]
 HttpPort = Annotated[int, typer.Option(envvar="PARTICIPANT_HTTP_PORT", min=0, max=65535, help="HTTP on loopback; 0: a free port.")]
 
+New = Annotated[
+    bool,
+    typer.Option(
+        "--new",
+        envvar="PARTICIPANT_NEW",
+        help="It is new, or lost its state: with an empty ledger it takes no command before `escrow replay` has told it the past.",
+    ),
+]
 Choreographed = Annotated[
     bool,
     typer.Option(
@@ -87,8 +96,10 @@ def make_plain_cli(name: str, build: Callable[[sa.Engine], Participant], serves:
         amqp_url: AmqpUrl = AMQP_URL,
         namespace: Namespace = NAMESPACE,
         http_port: HttpPort = 0,
+        *,
+        new: New = False,
     ) -> None:
-        serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port)
+        serve(build, database_url=database_url, amqp_url=amqp_url, namespace=namespace, http_port=http_port, new=new)
 
     return app
 
@@ -158,9 +169,15 @@ def _detail(error: HTTPError) -> str:
     return detail if isinstance(detail, str) else json.dumps(detail)
 
 
-def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_url: str, namespace: str, http_port: int) -> None:
-    """Run until SIGTERM or SIGINT, then finish the batch, ack, publish and close. Prints the address of the door."""
+def serve(
+    build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_url: str, namespace: str, http_port: int, new: bool = False
+) -> None:
+    """Run until SIGTERM or SIGINT, then finish the batch, ack, publish and close. Prints the address of the door.
+
+    `new`: it lost its state; with an empty ledger it takes no live command before a replay has ended.
+    """
     _log_to_stderr()
+    faults = Faults()
     try:
         engine = connect(database_url)
         participant = build(engine)
@@ -169,25 +186,27 @@ def serve(build: Callable[[sa.Engine], Participant], *, database_url: str, amqp_
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    faults = Faults()
+    link = partial(RabbitTransport, amqp_url, Topology(namespace), participant.name, hearing=participant.hearing)
+    coming = stages(participant, faults, link, new=new)
     try:
-        transport = RabbitTransport(amqp_url, Topology(namespace), participant.name, subscriptions=participant.subscriptions)
+        stage = next(coming)
+    except sa.exc.SQLAlchemyError as error:
+        _fail(f"The database cannot be used: {str(error).splitlines()[0]}")
     except ValueError as error:
         _fail(f"The address of RabbitMQ cannot be read: {error}")
-    runner = Runner(participant, transport, faults=faults)
-
-    def trouble() -> str | None:
-        return transport.trouble or runner.trouble
-
+    present = [stage]
     try:
-        control = Control(make_app(participant, faults, trouble), http_port)
+        control = Control(make_app(participant, faults, lambda: present[-1].trouble), http_port)
     except OSError as error:
-        transport.close()
+        stage.transport.close()
         _fail(f"Port {http_port} cannot be used: {error}")
     typer.echo(f"{participant.name}: {control.url}")
     sys.stdout.flush()
     try:
-        runner.run(stop)
+        stage.loop.run(stop)
+        for stage in coming:
+            present.append(stage)
+            stage.loop.run(stop)
     finally:
         control.close()
         engine.dispose()

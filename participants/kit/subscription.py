@@ -21,6 +21,8 @@ class Subscription:
     def __init__(self, exchange: str, event_types: Collection[str]) -> None:
         #: The queue of the present connection; None when there is none.
         self.queue: str | None = None
+        self.is_consumed = True
+        self.lack = "It acts by command only and hears no events"
         self._exchange = exchange
         self._event_types = sorted(event_types)
 

@@ -11,7 +11,7 @@ from orchestrator.contract import Wire
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A command, or an event that the participant reacts to, not yet acked. The type in the message tells which."""
+    """A command, an event that the participant reacts to or hears, or a message of a replay, not yet acked. The message tells which."""
 
     wire: Wire
     #: Opaque to everyone but the transport.
@@ -34,8 +34,8 @@ class Published:
 class Transport(Protocol):
     """One participant's link to the bus. Used by one thread.
 
-    Commands wait in a durable queue of the participant's. Events it subscribes to do not: those published while its link is down, and those
-    that were not acked when it went down, are gone.
+    Commands wait in a durable queue of the participant's, and so do events that it hears. Events it subscribes to do not: those published
+    while its link is down, and those that were not acked when it went down, are gone.
     """
 
     def consume(self, max_count: int, timeout_s: float) -> list[Received]:
@@ -58,3 +58,13 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of the bus; what is not acked is delivered again. Idempotent."""
+
+
+class ReplayTransport(Transport, Protocol):
+    """The link of a participant that waits for a replay, and consumes nothing else."""
+
+    def discard(self) -> None:
+        """Delete the queue of the replay, with what is left in it, and close. What cannot be deleted is left.
+
+        Raises: ConnectionError when the link is down; try again.
+        """

@@ -105,6 +105,23 @@ class Installation:
         self._spawn_participant(name)
         self._open_door(name)
 
+    def start_new(self, name: str) -> Process:
+        """Start a participant as new; returns when its door is open, for it is not well before it was told its past."""
+        self._spawn_participant(name, "--new")
+        process = self.participants[name]
+        self._doors[name] = process.wait_for_line(f"{name}: http").split()[-1]
+        return process
+
+    def database_of(self, name: str) -> Path:
+        """A participant's own database."""
+        return self.home / f"{name}.db"
+
+    def run_module(self, module: str, *args: str) -> str:
+        """Run `python -m MODULE ARGS…` to its end in the installation's environment; returns what it printed."""
+        process = self._process(module, *args, name=module)
+        assert process.wait(PATIENCE_S) == 0, process.text()
+        return process.text()
+
     def command(self, *args: str, status: int = 0, timeout_s: float = PATIENCE_S) -> str:
         """Run `escrow ARGS…` to its end; returns what it printed."""
         process = self._process("orchestrator", *args, name=args[0])
@@ -271,9 +288,9 @@ class Installation:
         self._ready[worker.pid] = f"http://127.0.0.1:{port}/readyz"
         return worker, self._ready[worker.pid]
 
-    def _spawn_participant(self, name: str) -> None:
-        database = f"sqlite:///{self.home / name}.db"
-        args = ["run", "--database-url", database, "--amqp-url", self._amqp_url, "--namespace", self.namespace]
+    def _spawn_participant(self, name: str, *more: str) -> None:
+        database = f"sqlite:///{self.database_of(name)}"
+        args = ["run", "--database-url", database, "--amqp-url", self._amqp_url, "--namespace", self.namespace, *more]
         self.participants[name] = self._process(f"participants.{name}", *args, name=name)
 
     def _open_door(self, name: str) -> None:

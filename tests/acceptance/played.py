@@ -153,7 +153,7 @@ class Played:
     def delete_all(self, participants: tuple[str, ...]) -> None:
         """Delete every queue and exchange of the namespace."""
         channel = self._open()
-        for queue in (self.topology.inbox, self.topology.recorder, *(self.topology.command_queue(name) for name in participants)):
+        for queue in (self.topology.inbox, self.topology.recorder, *self.topology.queues_of(participants)):
             channel.queue_delete(queue)
         for exchange in (self.topology.events, self.topology.commands, self.topology.announcements, self.topology.recorder):
             channel.exchange_delete(exchange)

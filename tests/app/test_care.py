@@ -14,7 +14,7 @@ from orchestrator.app.work import Work
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, Wire, attempt_message_id, command_id, decode, encode
 from orchestrator.saga.inputs import SentLate
 from orchestrator.saga.order import Ask
-from orchestrator.store.participants import Health
+from orchestrator.store.participants import AwaitedReplay, Health, awaited_replay
 from tests.app.house import House, answer
 from tests.app.test_line import Running, TroubledStore
 from tests.support.processes import eventually
@@ -213,10 +213,32 @@ def test_a_participant_that_asks_is_sent_what_is_outstanding(running: Running) -
     assert (health(running).state, health(running).resync_under_way) == ("healthy", False)
 
 
+def test_a_participant_that_waits_for_a_replay_is_noted(running: Running) -> None:
+    """Otherwise nobody could tell which events to replay to it, nor when its replay is at its end."""
+
+    def awaited() -> AwaitedReplay | None:
+        with running.house.engine.connect() as connection:
+            return awaited_replay(connection, "inventory")
+
+    ask_for_resync(running)
+    eventually(lambda: health(running).resync_under_way)
+    assert awaited() is None
+    ask_for_resync(running, events=["StockReceived", "OrderPlaced", "OrderPlaced"])
+    request_id = "resync-inventory-inventory-1"
+    noted = AwaitedReplay(request_id=request_id, events=frozenset({"StockReceived", "OrderPlaced"}))
+    eventually(lambda: awaited() == noted)
+    ask_for_resync(running, events=[], since="2026-11-21T12:00:00Z")
+    eventually(lambda: awaited() == AwaitedReplay(request_id="resync-inventory-inventory-2", events=frozenset()))
+
+
 @pytest.mark.parametrize(
     ("name", "subject", "data"),
     [
         ("inventory", "payment", {}),
+        ("inventory", "inventory", {"events": "StockReceived"}),
+        ("inventory", "inventory", {"events": ["a b"]}),
+        ("inventory", "inventory", {"events": [7]}),
+        ("inventory", "inventory", {"events": ["A"] * 101}),
         ("shop", "shop", {}),
         ("inventory", "inventory", {"since": "noon"}),
         ("inventory", "inventory", {"since": 7}),

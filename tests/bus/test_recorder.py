@@ -43,7 +43,7 @@ def inject(world: RabbitWorld, *bodies: bytes) -> None:
 def test_every_event_is_in_it_before_any_worker_sees_it(kept: RabbitWorld) -> None:
     """If it failed, an event that a worker took and lost could not be recovered."""
     inject(kept, b"one", b"two")
-    found = list(recorder.read(kept.url, kept.topology, "first"))
+    found = list(recorder.read(kept.url, kept.topology, "first", mark=uuid4().hex))
     assert [(one.offset, one.wire.body, one.user_id) for one in found] == [(0, b"one", "guest"), (1, b"two", "guest")]
     assert (found[0].wire.content_type, dict(found[0].wire.headers)) == ("text/plain", {"a": 1})
 
@@ -51,7 +51,7 @@ def test_every_event_is_in_it_before_any_worker_sees_it(kept: RabbitWorld) -> No
 def test_reading_ends_where_it_was_when_it_began(kept: RabbitWorld) -> None:
     """If it failed, a recovery beside living participants would never end."""
     inject(kept, b"one")
-    reading = recorder.read(kept.url, kept.topology, "first")
+    reading = recorder.read(kept.url, kept.topology, "first", mark=uuid4().hex)
     assert next(reading).wire.body == b"one"
     inject(kept, b"two")
     assert list(reading) == []
@@ -61,9 +61,9 @@ def test_it_is_read_on_from_an_offset_and_a_time(kept: RabbitWorld) -> None:
     """If it failed, a recovery that was killed would begin anew, or leave something out."""
     before = datetime.now(UTC)
     inject(kept, *(b"%d" % number for number in range(700)))
-    found = list(recorder.read(kept.url, kept.topology, 650))
+    found = list(recorder.read(kept.url, kept.topology, 650, mark=uuid4().hex))
     assert [one.wire.body for one in found] == [b"%d" % number for number in range(650, 700)]
-    assert len(list(recorder.read(kept.url, kept.topology, before))) == 700
+    assert len(list(recorder.read(kept.url, kept.topology, before, mark=uuid4().hex))) == 700
     assert recorder.first(kept.url, kept.topology, 650) == recorder.Position(offset=650, sha256=hashlib.sha256(b"650").hexdigest())
     assert recorder.first(kept.url, kept.topology, 10_000) is None
 
@@ -89,7 +89,7 @@ def test_a_bus_with_a_recorder_makes_it_and_records_arrive(kept: RabbitWorld) ->
         name = kept.topology.recorder
         bus.publish([maker(kept.topology)("r1", exchange=name, routing_key="Recorded", content_type=RECORD, command_id=None, body=b"\xff")])
         assert mailbox.settled.get(timeout=LIMIT_S).outcome == "confirmed"
-        assert [one.wire.body for one in recorder.read(kept.url, kept.topology, "first")] == [b"event", b"\xff"]
+        assert [one.wire.body for one in recorder.read(kept.url, kept.topology, "first", mark=uuid4().hex)] == [b"event", b"\xff"]
     finally:
         bus.close()
 
@@ -97,4 +97,4 @@ def test_a_bus_with_a_recorder_makes_it_and_records_arrive(kept: RabbitWorld) ->
 def test_without_a_recorder_the_fix_is_said(rabbit: RabbitWorld) -> None:
     """If it failed, a recovery would end in a traceback of the broker's."""
     with pytest.raises(SettingsError, match="has no recorder"):
-        list(recorder.read(rabbit.url, rabbit.topology, "first"))
+        list(recorder.read(rabbit.url, rabbit.topology, "first", mark=uuid4().hex))

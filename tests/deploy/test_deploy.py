@@ -17,7 +17,8 @@ import yaml
 from orchestrator.bus.doctor import Rights, needed
 from orchestrator.bus.topology import Retention, Stream
 from orchestrator.config import Settings
-from orchestrator.contract import QUORUM_ARGUMENTS, Topology
+from orchestrator.contract import QUORUM_ARGUMENTS, Topology, event_key
+from participants import inventory
 from tests.support import services
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -128,7 +129,7 @@ def test_the_broker_definitions_are_the_topology() -> None:
     assert {one["name"] for one in document["exchanges"]} == exchanges
     queues = {one["name"]: one["arguments"] for one in document["queues"]}
     kept = queues.pop(topology.recorder)
-    assert set(queues) == {topology.inbox, *map(topology.command_queue, PARTICIPANTS)}
+    assert set(queues) == {topology.inbox, topology.heard_queue("inventory"), *map(topology.command_queue, PARTICIPANTS)}
     assert all(arguments == QUORUM_ARGUMENTS for arguments in queues.values())
     assert all(one["durable"] for one in document["queues"])
     fields = Settings.model_fields
@@ -136,6 +137,7 @@ def test_the_broker_definitions_are_the_topology() -> None:
     assert {(one["source"], one["routing_key"], one["destination"]) for one in document["bindings"]} == {
         (topology.events, "#", topology.inbox),
         (topology.events, "#", topology.recorder),
+        *((topology.events, event_key("*", each), topology.heard_queue("inventory")) for each in inventory.HEARD),
         (topology.recorder, "#", topology.recorder),
         *((topology.commands, name, topology.command_queue(name)) for name in PARTICIPANTS),
     }
@@ -159,10 +161,12 @@ def test_a_participant_speaks_for_itself_only(participant: str) -> None:
     assert re.search(rights["read"], f"escrow.commands.{participant}")
     assert re.search(rights["write"], "escrow.events")
     assert not re.search(rights["write"], "escrow.commands")
-    assert rights["configure"] == "^$", "it could delete what everybody uses"
+    assert rights["configure"] == rf"^escrow\.replay\.{participant}$", "it could delete what everybody uses"
+    assert re.search(rights["read"], f"escrow.replay.{participant}")
     assert re.search(topics["escrow.events"]["write"], f"{participant}.Anything")
     for other in others:
         assert not re.search(rights["read"], f"escrow.commands.{other}")
+        assert not re.search(rights["read"], f"escrow.replay.{other}")
         assert not re.search(topics["escrow.events"]["write"], f"{other}.Anything")
 
 
@@ -175,7 +179,8 @@ def test_a_broker_takes_the_definitions() -> None:
 
         queues = broker.ctl("list_queues", "--vhost", "escrow", "name", "--no-table-headers").split()
 
-    assert sorted(queues) == sorted(["escrow.inbox", "escrow.recorder", *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
+    own = ("escrow.inbox", "escrow.recorder", "escrow.heard.inventory")
+    assert sorted(queues) == sorted([*own, *(f"escrow.commands.{name}" for name in PARTICIPANTS)])
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)

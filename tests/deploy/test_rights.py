@@ -127,6 +127,40 @@ def test_an_order_completes_with_the_least_rights(broker: RabbitServer, owner: U
     assert "Made anew: 0." in escrow(tmp_path, env, "rebuild")
 
 
+def test_a_participant_is_told_its_past_with_the_least_rights(broker: RabbitServer, database_url: str, tmp_path: Path) -> None:
+    """If it failed, whoever gave the rights that we tell could not bring back a participant that lost its database."""
+    env = {
+        "ESCROW_DATABASE_URL": database_url,
+        "ESCROW_AMQP_URL": url_of(broker, "escrow"),
+        "ESCROW_REQUIRE_USER_ID": "true",
+        "ESCROW_METRICS_ADDRESS": "127.0.0.1:0",
+    }
+    new = _participant(broker, "inventory", tmp_path, "run", "--new")
+    processes = [new, Process("orchestrator", "worker", output=tmp_path / "worker", env=env)]
+    try:
+        door = new.wait_for_line("inventory: http://").split()[-1]
+        told = eventually(lambda: _replayed(tmp_path, env), 60)
+        assert "Events of others (StockReceived)" in told
+        eventually(lambda: httpx.get(f"{door}/healthz").is_success, 30)
+    finally:
+        texts = [_ended(process) for process in processes]
+    assert "replay_ended" in texts[0]
+    assert "hears_no_events" not in texts[0]
+    assert "ACCESS_REFUSED" not in "".join(texts)
+    queues = broker.ctl("list_queues", "--vhost", "escrow", "name", "--no-table-headers").split()
+    assert "escrow.replay.inventory" not in queues
+
+
+def _replayed(home: Path, env: dict[str, str]) -> str:
+    """What `escrow replay` says, once the participant's request is known."""
+    output = home / "replay"
+    output.unlink(missing_ok=True)
+    with Process("orchestrator", "replay", "--to", "inventory", "--from", "first", output=output, env=env) as process:
+        status, text = process.wait(60), process.text()
+    assert status in {0, 1}, text
+    return text
+
+
 def test_a_database_user_without_rights_is_said_by_the_doctor(broker: RabbitServer, owner: URL, tmp_path: Path) -> None:
     """If it failed, whoever forgot to give rights in the database would be told that there is a bug in Escrow."""
     env = {"ESCROW_DATABASE_URL": a_user(owner, "nobody_yet"), "ESCROW_AMQP_URL": url_of(broker, "escrow")}
@@ -240,7 +274,7 @@ def test_a_participant_that_speaks_for_another_is_told_its_topics(broker: Rabbit
         _ask_inventory(broker, "order-topic")
         [said] = eventually(lambda: _events(process, "link_down"), 20)
 
-    assert r"rabbitmqctl set_topic_permissions -p escrow payment escrow.events '^inventory\.' '^$'" in said
+    assert r"rabbitmqctl set_topic_permissions -p escrow payment escrow.events '^inventory\.' '^\*\.(StockReceived)$'" in said
 
 
 def _ask_inventory(broker: RabbitServer, order_id: str) -> None:
@@ -270,13 +304,13 @@ def _events(process: Process, action: str) -> list[str]:
     return [line["message"] for line in lines if line["action"] == action]
 
 
-def _participant(broker: RabbitServer, name: str, home: Path, *, amqp_url: str | None = None) -> Process:
+def _participant(broker: RabbitServer, name: str, home: Path, *words: str, amqp_url: str | None = None) -> Process:
     env = {
         "PARTICIPANT_DATABASE_URL": f"sqlite:///{home / name}.db",
         "ESCROW_AMQP_URL": amqp_url or url_of(broker, name),
         "INVOICE_MAIL_DIR": str(home / "mail"),
     }
-    return Process(f"participants.{name}", output=home / f"{name}.log", env=env)
+    return Process(f"participants.{name}", *words, output=home / f"{name}.log", env=env)
 
 
 def _ended(process: Process) -> str:

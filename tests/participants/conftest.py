@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.contract import Envelope, decode
+from orchestrator.contract import Envelope, Wire, decode
 from participants import bank, inventory, invoice, payment, registry
 from participants.kit.conformance import Subject, Talk
 from participants.kit.conformance_facts import FactSubject
+from participants.kit.conformance_replay import ReplaySubject
 from participants.kit.database import connect
 from participants.kit.facts import FactRefusedError, fact_message_id
 from participants.kit.participant import Participant
+from tests.participants.replays import replay_to
 from tests.participants.support import talk_to
 from tests.support.services import fresh_postgres
 
@@ -24,7 +26,7 @@ from tests.support.services import fresh_postgres
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
     """An empty database of each kind."""
     if request.param == "sqlite":
-        engine = connect(f"sqlite:///{tmp_path / 'participant.db'}")
+        engine = connect(f"sqlite:///{tmp_path / 'engine.db'}")
         yield engine
         engine.dispose()
         return
@@ -42,8 +44,15 @@ def sqlite_engine(tmp_path: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def _inventory(engine: sa.Engine, _folder: Path) -> Subject:
-    return _subject(
+class Sample(NamedTuple):
+    """A service, and how it is put through the conformance suite."""
+
+    participant: Participant
+    subject: Subject
+
+
+def _inventory(engine: sa.Engine, _folder: Path) -> Sample:
+    return _sample(
         inventory.build(engine, stock={"none": 0}),
         command="ReserveInventory",
         data={"lines": [{"sku": "apple", "quantity": 2}, {"sku": "pear", "quantity": 1}]},
@@ -53,8 +62,8 @@ def _inventory(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _payment(engine: sa.Engine, _folder: Path) -> Subject:
-    return _subject(
+def _payment(engine: sa.Engine, _folder: Path) -> Sample:
+    return _sample(
         payment.build(engine, limit_minor=10_000),
         command="TakePayment",
         data={"amount_minor": 1999, "currency": "EUR"},
@@ -64,9 +73,9 @@ def _payment(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _inventory_watched(engine: sa.Engine, _folder: Path) -> Subject:
+def _inventory_watched(engine: sa.Engine, _folder: Path) -> Sample:
     apples: dict[str, object] = {"lines": [{"sku": "apple", "quantity": 2}]}
-    return _subject(
+    return _sample(
         inventory.build(engine, stock={"none": 0}, choreographed=True),
         command="UpdateInventory",
         data=apples,
@@ -77,9 +86,9 @@ def _inventory_watched(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _invoice(engine: sa.Engine, folder: Path) -> Subject:
+def _invoice(engine: sa.Engine, folder: Path) -> Sample:
     order: dict[str, object] = {"customer_email": "a@example.com", "amount_minor": 1999, "currency": "EUR", "lines": []}
-    return _subject(
+    return _sample(
         invoice.build(engine, mail_dir=folder / "mail", choreographed=True),
         command="EmailInvoice",
         data=order,
@@ -90,8 +99,8 @@ def _invoice(engine: sa.Engine, folder: Path) -> Subject:
     )
 
 
-def _bank(engine: sa.Engine, _folder: Path) -> Subject:
-    return _subject(
+def _bank(engine: sa.Engine, _folder: Path) -> Sample:
+    return _sample(
         bank.build(engine),
         command="PaySeller",
         data={"price_minor": 100},
@@ -101,8 +110,8 @@ def _bank(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _registry(engine: sa.Engine, _folder: Path) -> Subject:
-    return _subject(
+def _registry(engine: sa.Engine, _folder: Path) -> Sample:
+    return _sample(
         registry.build(engine),
         command="RecordDeed",
         data={"property_id": "house-1"},
@@ -112,7 +121,7 @@ def _registry(engine: sa.Engine, _folder: Path) -> Subject:
     )
 
 
-def _subject(
+def _sample(
     participant: Participant,
     *,
     command: str,
@@ -121,9 +130,9 @@ def _subject(
     events: tuple[str, str],
     undo: tuple[str | None, str | None],
     reacts_to: tuple[str, str, dict[str, object]] | None = None,
-) -> Subject:
+) -> Sample:
     event, step, event_data = reacts_to or (None, command, {})
-    return Subject(
+    subject = Subject(
         name=participant.name,
         talk=_talk_after_deposit(participant) if "FundsReceived" in participant.facts else talk_to(participant),
         command=command,
@@ -138,6 +147,7 @@ def _subject(
         step=step,
         event_data=event_data,
     )
+    return Sample(participant, subject)
 
 
 def _talk_after_deposit(participant: Participant) -> Talk:
@@ -170,7 +180,20 @@ SUBJECTS = {
 @pytest.fixture(params=SUBJECTS)
 def subject(request: pytest.FixtureRequest, engine: sa.Engine, tmp_path: Path) -> Subject:
     """Each sample service on each database."""
-    return SUBJECTS[request.param](engine, tmp_path)
+    return SUBJECTS[request.param](engine, tmp_path).subject
+
+
+@pytest.fixture(params=SUBJECTS)
+def replay_subject(request: pytest.FixtureRequest, engine: sa.Engine, sqlite_engine: sa.Engine, tmp_path: Path) -> ReplaySubject:
+    """Each sample service: the one that had a past on SQLite, the one that is told of it on each database."""
+    make = SUBJECTS[request.param]
+
+    def rebuilt(past: Sequence[Wire]) -> Subject:
+        sample = make(engine, tmp_path / "rebuilt")
+        replay_to(sample.participant, past)
+        return sample.subject
+
+    return ReplaySubject(live=lambda: make(sqlite_engine, tmp_path / "live").subject, rebuilt=rebuilt)
 
 
 @pytest.fixture

@@ -40,6 +40,23 @@ class Escrow:
             properties = pika.BasicProperties(content_type=wire.content_type, delivery_mode=2, message_id=envelope.id)
             self._channel.basic_publish(self.topology.commands, participant, wire.body, properties, mandatory=True)
 
+    def replay(self, participant: str, *wires: Wire) -> None:
+        """Send messages of a replay, as `escrow replay` does."""
+        queue, key = self.topology.replay_queue(participant), self.topology.replay_key(participant)
+        self._channel.queue_bind(queue, self.topology.commands, key)
+        for wire in wires:
+            properties = pika.BasicProperties(content_type=wire.content_type, delivery_mode=2)
+            self._channel.basic_publish(self.topology.commands, key, wire.body, properties, mandatory=True)
+
+    def has(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        with self._connection.channel() as channel:
+            try:
+                channel.queue_declare(queue, passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                return False
+        return True
+
     def receive(self, count: int) -> list[tuple[Envelope, Any, str]]:
         """(event, properties, routing key), in order of arrival, until so many different ones came: a kill may have left copies."""
         found: dict[str, tuple[Envelope, Any, str]] = {}
@@ -70,7 +87,7 @@ class Escrow:
 
     def close(self) -> None:
         """Delete everything, and close."""
-        for queue in (self.topology.inbox, *map(self.topology.command_queue, PARTICIPANTS)):
+        for queue in (self.topology.inbox, *self.topology.queues_of(PARTICIPANTS)):
             self._channel.queue_delete(queue)
         for exchange in (self.topology.events, self.topology.commands):
             self._channel.exchange_delete(exchange)

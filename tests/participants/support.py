@@ -89,6 +89,12 @@ class MemoryTransport:
                 self.waiting.append(Received(wire, self._tags, redelivered=False))
             self.changed.notify_all()
 
+    def discard(self) -> None:
+        """See `ReplayTransport.discard`."""
+        with self.changed:
+            self.waiting.clear()
+            self.closed = True
+
     def redeliver(self) -> None:
         """What a broker does with the unacked messages of a consumer that is gone."""
         with self.changed:

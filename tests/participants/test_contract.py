@@ -13,11 +13,13 @@ import sqlalchemy as sa
 
 from orchestrator.contract import Envelope, Wire, decode, encode
 from participants import inventory, invoice, payment
-from participants.kit import conformance, conformance_facts
+from participants.kit import conformance, conformance_facts, conformance_replay
 from participants.kit.answers import Refusal, Reply
 from participants.kit.conformance import CHECKS, NotConforming, Subject
 from participants.kit.conformance_facts import FactSubject
+from participants.kit.conformance_replay import ReplaySubject
 from participants.kit.participant import Command, Participant, Tx
+from tests.participants.conftest import SUBJECTS
 from tests.participants.support import ask, talk_to, undo_of
 
 LINES = {"lines": [{"sku": "apple", "quantity": 2}]}
@@ -30,6 +32,15 @@ def test_the_contract(check: Callable[[Subject], None], subject: Subject) -> Non
         check(subject)
     else:
         assert subject.undo is None or subject.reacts_to is None
+
+
+@pytest.mark.parametrize("check", conformance_replay.CHECKS, ids=lambda check: check.__name__)
+def test_the_contract_of_replays(check: Callable[[ReplaySubject], None], replay_subject: ReplaySubject) -> None:
+    """A participant that lost its state is one again by these rules: broken, orders rest on what is not there, or are done twice."""
+    if check in conformance_replay.checks(replay_subject.live()):
+        check(replay_subject)
+    else:
+        assert replay_subject.live().undo is None
 
 
 @pytest.mark.parametrize("check", conformance_facts.CHECKS, ids=lambda check: check.__name__)
@@ -50,6 +61,21 @@ def test_the_suite_finds_a_teller_without_a_memory(check: Callable[[FactSubject]
 
     with pytest.raises(NotConforming):
         check(replace(fact_subject, tell=tell, totals=lambda: {"told": len(told)}))
+
+
+@pytest.mark.parametrize("check", conformance_replay.CHECKS, ids=lambda check: check.__name__)
+def test_the_suite_finds_one_that_does_not_listen(
+    check: Callable[[ReplaySubject], None], sqlite_engine: sa.Engine, engine: sa.Engine
+) -> None:
+    """A conformance suite that passes everything would be worthless."""
+    deaf = ReplaySubject(
+        live=lambda: SUBJECTS["inventory"](sqlite_engine, Path()).subject,
+        rebuilt=lambda _past: SUBJECTS["inventory"](engine, Path()).subject,
+    )
+    if check in {conformance_replay.what_was_not_answered_is_left_alone, conformance_replay.a_refusal_stands_again}:
+        return  # whom nothing is told does nothing, and refuses as before
+    with pytest.raises(NotConforming):
+        check(deaf)
 
 
 def test_the_suite_finds_a_participant_without_a_memory() -> None:

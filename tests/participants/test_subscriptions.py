@@ -214,7 +214,7 @@ def test_one_that_may_not_subscribe_acts_by_command_and_says_what_to_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If it failed, a missing right would stop the commands too, or nobody would know why no order moves by itself."""
-    monkeypatch.setattr("participants.kit.rabbit.RESUBSCRIBE_S", 0.2)
+    monkeypatch.setattr("participants.kit.sources.RESUBSCRIBE_S", 0.2)
     caplog.set_level(logging.INFO, "participants.rabbit")
     with private_rabbitmq() as server:
         admin = OnRabbit(server.url)
