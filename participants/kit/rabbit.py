@@ -12,8 +12,8 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
-from orchestrator.contract import QUORUM_ARGUMENTS, REPLAY_ARGUMENTS, Topology, Wire, each_node
-from participants.kit.connection import Connection
+from orchestrator.contract import QUORUM_ARGUMENTS, REPLAY_ARGUMENTS, Topology, Wire
+from participants.kit.connection import CONFIRM_TIMEOUT_S, Connection, parameters
 from participants.kit.heard_queue import HeardQueue
 from participants.kit.sources import Source, Sources
 from participants.kit.subscription import Subscription
@@ -23,13 +23,8 @@ from participants.kit.window import Batch, Window
 
 #: Deliveries that the broker hands out ahead of their acks.
 PREFETCH = 400
-#: Seconds to wait for the broker's confirm of a batch.
-CONFIRM_TIMEOUT_S = 5.0
 #: Seconds that the broker may take to let a new link work.
 SET_UP_TIMEOUT_S = 5.0
-HEARTBEAT_S = 10
-#: Seconds that a node may take to let us in, before the next one is tried.
-SOCKET_TIMEOUT_S = 5
 #: Bounds of the wait before connecting again, in seconds; it doubles, with full jitter.
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
 #: A tag is the number of the link times this, plus the broker's delivery tag.
@@ -67,14 +62,7 @@ class RabbitTransport:
         `replay`: nothing is consumed but the queue of a replay; commands, and what is in `hearing`, wait meanwhile.
         Raises: ValueError when the URL is none. The password is in no message.
         """
-        try:
-            self._nodes = [pika.URLParameters(node) for node in each_node(url)]
-        except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
-            raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT.") from error
-        for node in self._nodes:
-            node.heartbeat = HEARTBEAT_S
-            node.blocked_connection_timeout = 4 * CONFIRM_TIMEOUT_S
-            node.socket_timeout = SOCKET_TIMEOUT_S
+        self._nodes = parameters(url)
         # The place of the node in use; links begin with different ones.
         self._place = random.randrange(len(self._nodes))  # noqa: S311 - spreads, guards nothing
         # The broker vouches for it: it refuses any name but the user's own.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pika
 from pika import exceptions
 
-from orchestrator.contract import Envelope, Topology, each_node, encode, event_key
+from orchestrator.contract import Envelope, Topology, encode, event_key
+from participants.kit.connection import parameters
 from participants.kit.trouble import explain
 
 #: Seconds that the broker may take for anything.
@@ -20,12 +21,9 @@ def say(url: str, topology: Topology, source: str, events: Sequence[Envelope]) -
     Raises: ConnectionError, in words with the fix: some of them may be published; saying them again under the same ids does no harm.
     ValueError when the URL is none. The password is in no message.
     """
-    try:
-        nodes = [pika.URLParameters(node) for node in each_node(url)]
-    except Exception as error:  # pika raises whatever int(), ssl and its own validators raise
-        raise ValueError("write amqp://USER:PASSWORD@HOST:PORT/VHOST; of a cluster HOST:PORT,HOST:PORT.") from error
+    nodes = parameters(url)
     for node in nodes:
-        node.socket_timeout = node.blocked_connection_timeout = node.stack_timeout = TIMEOUT_S
+        node.blocked_connection_timeout = node.stack_timeout = TIMEOUT_S
     # The broker vouches for it: it refuses any name but the user's own.
     user_id = source if nodes[0].credentials.username == source else None
     try:
