@@ -165,7 +165,8 @@ class Line:
         for start in range(0, len(works), self._limits.batch_count_max):
             self._carry(works[start : start + self._limits.batch_count_max])
         if ticks:
-            self._watcher.unprotected(self._protection.looked_at(self._monotonic()))
+            broker_takes = self._link.publishing and not self._link.blocked
+            self._watcher.unprotected(self._protection.looked_at(self._monotonic(), broker_takes=broker_takes))
             self._release()
             self._on_tick()
         if not works:

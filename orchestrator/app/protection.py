@@ -75,8 +75,11 @@ class Protection:
             released.append(self._waiting.popleft())
         return released
 
-    def looked_at(self, at_s: float) -> float:
-        """Give up waiting where it is time, or protect again. Call it now and then; returns the seconds unprotected since the last call."""
+    def looked_at(self, at_s: float, *, broker_takes: bool) -> float:
+        """Give up waiting where it is time; protect again when everything is confirmed and the broker takes more.
+
+        Call it now and then; returns the seconds unprotected since the last call.
+        """
         if self.is_on:
             if not self._waiting or at_s - self._waiting[0].committed_s < WAIT_MAX_S:
                 return 0.0
@@ -84,7 +87,7 @@ class Protection:
             for batch in self._waiting:
                 batch.records.clear()
         seconds, self._counted_until_s = at_s - self._counted_until_s, at_s
-        if not self._unconfirmed:
+        if not self._unconfirmed and broker_takes:
             self._unprotected_since_s = None
         return seconds
 

@@ -44,32 +44,32 @@ def test_what_records_nothing_waits_for_nobody() -> None:
     protection, one = Protection(), batch(0)
     protection.committed(one)
     assert protection.released() == [one]
-    assert protection.looked_at(1e9) == 0
+    assert protection.looked_at(1e9, broker_takes=True) == 0
 
 
 def test_when_the_broker_takes_nothing_they_go_on_and_the_time_is_counted() -> None:
     """If it failed, a broker's alarm would stop all orders, or nobody would know that they are unprotected."""
     protection, first, second = Protection(), batch(10, "r1"), batch(16, "r2")
     protection.committed(first)
-    assert protection.looked_at(10 + WAIT_MAX_S - 0.1) == 0
+    assert protection.looked_at(10 + WAIT_MAX_S - 0.1, broker_takes=True) == 0
     assert protection.released() == []
-    assert protection.looked_at(10 + WAIT_MAX_S) == WAIT_MAX_S
+    assert protection.looked_at(10 + WAIT_MAX_S, broker_takes=True) == WAIT_MAX_S
     assert protection.released() == [first]
 
     protection.committed(second)
     assert protection.released() == [second], "nobody waits for what is known not to come"
-    assert protection.looked_at(17) == 2
+    assert protection.looked_at(17, broker_takes=True) == 2
     protection.confirmed("r1")
-    assert protection.looked_at(18) == 1
+    assert protection.looked_at(18, broker_takes=True) == 1
     assert not protection.is_on
     protection.confirmed("r2")
-    assert protection.looked_at(20) == 2
+    assert protection.looked_at(20, broker_takes=True) == 2
     assert protection.is_on
 
     third = batch(21, "r3")
     protection.committed(third)
     assert protection.released() == [], "everything is recorded again, so acks wait again"
-    assert protection.looked_at(22) == 0
+    assert protection.looked_at(22, broker_takes=True) == 0
 
 
 def test_a_record_that_another_worker_sends_is_waited_for_no_longer_than_any() -> None:
@@ -78,8 +78,23 @@ def test_a_record_that_another_worker_sends_is_waited_for_no_longer_than_any() -
     protection.committed(one)
     protection.left_to_others(["r1"])
     assert protection.released() == []
-    assert protection.looked_at(WAIT_MAX_S) == WAIT_MAX_S
+    assert protection.looked_at(WAIT_MAX_S, broker_takes=True) == WAIT_MAX_S
     assert protection.released() == [one]
+    assert protection.is_on
+
+
+def test_while_the_broker_is_away_nobody_waits_again_for_what_was_left_to_others() -> None:
+    """If it failed, an API that leaves its records to the workers would make every caller of an outage wait five seconds."""
+    protection = Protection()
+    protection.committed(batch(0, "r1"))
+    protection.looked_at(WAIT_MAX_S, broker_takes=False)
+    protection.left_to_others(["r1"])
+    assert protection.looked_at(6, broker_takes=False) == 1
+    second = batch(7, "r2")
+    protection.committed(second)
+    assert second in protection.released()
+    protection.left_to_others(["r2"])
+    protection.looked_at(8, broker_takes=True)
     assert protection.is_on
 
 
