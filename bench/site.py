@@ -101,7 +101,7 @@ class Site:
         topology = self.topology
         with pika.BlockingConnection(pika.URLParameters(self.amqp_url)) as connection:
             channel = connection.channel()
-            for queue in (topology.inbox, topology.recorder, *map(topology.command_queue, PARTICIPANTS)):
+            for queue in (topology.inbox, topology.recorder, *topology.queues_of(PARTICIPANTS)):
                 channel.queue_delete(queue)
             for exchange in (topology.events, topology.commands, topology.announcements, topology.recorder):
                 channel.exchange_delete(exchange)

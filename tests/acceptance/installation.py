@@ -16,7 +16,7 @@ import httpx
 from orchestrator import config, wiring
 from orchestrator.contract import Envelope
 from tests.acceptance.played import Played
-from tests.acceptance.stories import CALM, DATA, PLAYED, REAL, STORIES, Story
+from tests.acceptance.stories import CALM, CLOSING, DATA, PLAYED, REAL, STORIES, Story
 from tests.support.processes import Process, eventually, free_port
 
 #: Longest wait for anything, in seconds: many times what it takes on an idle machine.
@@ -138,7 +138,7 @@ class Installation:
             self.api.close()
         for process in self._processes:
             process.kill()
-        self.played.delete_all(REAL + PLAYED)
+        self.played.delete_all((*REAL, *PLAYED, *CLOSING, *self.participants))
 
     # --- orders
 

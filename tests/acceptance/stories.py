@@ -82,6 +82,8 @@ class Story:
 ATTEMPTS = 3
 REAL = ("inventory", "payment", "invoice")
 PLAYED = ("stock", "till", "post")
+#: Who closes a house.
+CLOSING = ("agent", "bank", "registry")
 
 #: Real participants, who have all the time they need.
 ORDER = Story(name="order", opens_on="OrderPlaced", deadline_s=20, participants=REAL)
