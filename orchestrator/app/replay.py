@@ -63,7 +63,7 @@ def entry_of(line: Line) -> Entry:
 
 
 def line_hash(line: Line) -> str:
-    """What the line's hash must be: `saga.draft.entry_hash`, from a line."""
+    """What the line's hash must be: `saga.chain.entry_hash`, from a line."""
     plain = _Plain(*line[:_AT], canonical.format_time(line[_AT]), *line[_AT + 1 : _INPUT])
     return hashlib.sha256(b"\n".join((canonical.encode(plain), line[_INPUT], line[_PATCH], line[_EFFECTS]))).hexdigest()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.decision import Entry
-from orchestrator.saga.draft import entry_hash
 from orchestrator.saga.order import OPTIONAL_FIELDS, OPTIONAL_MAPS, Order, from_document
 
 _WRITTEN = tuple(f.name for f in fields(Entry) if f.name != "hash")

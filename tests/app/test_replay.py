@@ -12,8 +12,8 @@ from orchestrator.app.replay import LINE, SNAPSHOT_EVERY, Replay, due_snapshots,
 from orchestrator.app.sketch import sketch
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.decision import Entry
-from orchestrator.saga.draft import entry_hash
 from orchestrator.saga.fold import fold, fold_document
 from orchestrator.saga.order import from_document
 from orchestrator.store.orders import label_rows, projection
