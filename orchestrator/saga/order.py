@@ -273,13 +273,11 @@ def to_document(order: Order) -> dict[str, Any]:
 
 def from_document(document: Mapping[str, Any]) -> Order:
     """The order a document holds; the two share what is inside of data and replies. Raises: InvariantViolated for what is no order."""
-    asks = document["asks"]
-    if len(asks) > 1:
-        asks = dict(sorted(asks.items(), key=_position))
     try:
+        asks = dict(sorted(document["asks"].items(), key=_position))
         return msgspec.convert({**document, **document["fields"], "asks": asks}, Order)
-    except msgspec.ValidationError as error:
-        raise InvariantViolated(f"The document of {document['fields'].get('order_id')} cannot be read: {error}.") from error
+    except (msgspec.ValidationError, AttributeError, LookupError, TypeError) as error:
+        raise InvariantViolated(f"A document cannot be read as that of an order: {error!r}.") from error
 
 
 def _document(names: tuple[str, ...], values: tuple[Any, ...], times: tuple[str, ...]) -> dict[str, Any]:
