@@ -21,6 +21,7 @@
     │   ├─ StoreForbidden      (a right is missing: exit status 2)
     │   └─ BusUnavailable
     ├─ DataRefused         the database refuses a batch for its data → bisect, quarantine
+    ├─ JournalDamaged      the history's → 500, saying where and what mends it; nothing is made up in its place
     └─ InvariantViolated   ours          → quarantine or park, alert; never swallowed
 
 The docstring of a class is its default message.
@@ -150,6 +151,16 @@ class BusUnavailable(TemporaryError):
 
 class DataRefused(EscrowError):
     """The database refused the batch for its data (SQLSTATE class 22 or 23)."""
+
+
+class JournalDamaged(EscrowError):
+    """An entry of an order's journal is missing, or was altered after it was written."""
+
+    def __init__(self, message: str, *, order_id: str, seq: int) -> None:
+        super().__init__(message)
+        self.order_id = order_id
+        #: The first entry that is not as it was written, or not there. How the order stood before it can be told.
+        self.seq = seq
 
 
 class InvariantViolated(EscrowError):

@@ -182,7 +182,7 @@ class _Past:
         rulebook = self._rulebook()
         steps = {
             ask["command_id"]: rulebook.by_name[ask["step"]]
-            for ask in self._replay.document["asks"].values()
+            for ask in canonical.load(self._replay.bytes())["asks"].values()
             if ask["participant"] == self._participant and ask["step"] in rulebook.by_name
         }
         watched: dict[str, str] = {}

@@ -77,4 +77,4 @@ def fold_lines(order_id: str, lines: Iterable[Line]) -> Folded | Discrepancy:
     except InvariantViolated as broken:
         what = f"{broken} It was left as it is."
         return Discrepancy(order_id=order_id, what=what, mend="restore this order's journal from a backup, then rebuild it")
-    return Folded(order=sketch(replay.document), document=document, snapshots=snapshots)
+    return Folded(order=sketch(document), document=document, snapshots=snapshots)

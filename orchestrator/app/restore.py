@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.app.again import Again
 from orchestrator.app.replay import LINE, Line, Replay
 from orchestrator.app.sketch import sketch
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated, MalformedMessage
 from orchestrator.saga.order import Order
+
+if TYPE_CHECKING:
+    # What decides is not loaded where nothing is decided: each of several processes would wait for it.
+    from orchestrator.app.again import Again
 
 #: Findings that a report lists; the others are counted. Orders of an older form that it names.
 FINDINGS_MAX = 1_000
@@ -223,7 +226,7 @@ class _Reading:
 
 def _compare(one: Kept, projection: Projection, document: bytes, reading: _Reading) -> Iterator[Discrepancy]:
     order_id, mend = one.order_id, rebuild_order(one.order_id)
-    order = sketch(reading.replay.document)
+    order = sketch(document)
     if one.document != document:
         yield Discrepancy(order_id=order_id, what="the stored order differs from its journal", mend=mend)
     if one.row is None or dict(one.row) != dict(projection.row(order)):

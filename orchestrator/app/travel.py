@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from orchestrator.app.replay import Replay, line_of, thawed
 from orchestrator.contract import canonical
 from orchestrator.contract.canonical import format_time
-from orchestrator.errors import NotFound, Unprocessable
+from orchestrator.errors import InvariantViolated, JournalDamaged, NotFound, Unprocessable
 from orchestrator.saga.decision import Entry
 from orchestrator.saga.order import Ask, Order
 
@@ -43,7 +43,7 @@ class Then:
 def after_entry(past: Past, order_id: str, seq: int) -> Then:
     """The order as it stood after an entry. It never changes: the journal is append-only.
 
-    Raises: NotFound for an order or an entry that is not there; InvariantViolated for a damaged journal.
+    Raises: NotFound for an order or an entry that is not there; JournalDamaged where it cannot be folded so far.
     """
     last = _last(past, order_id)
     if not 1 <= seq <= last:
@@ -54,16 +54,19 @@ def after_entry(past: Past, order_id: str, seq: int) -> Then:
     entries = past.history(order_id, after_seq=max(0, start.seq - 1), limit=seq - max(0, start.seq - 1))
     if start.seq and entries[0].hash != start.document["hash"]:
         start, entries = Replay(order_id), past.history(order_id, limit=seq)
-    for entry in entries:
-        if entry.seq > start.seq:
-            start.take(line_of(entry))
+    try:
+        for entry in entries:
+            if entry.seq > start.seq:
+                start.take(line_of(entry))
+    except InvariantViolated as broken:
+        raise JournalDamaged(str(broken), order_id=order_id, seq=start.seq + 1) from broken
     return Then(order=thawed(start), entry=entries[-1])
 
 
 def at_time(past: Past, order_id: str, at: datetime, now: datetime) -> Then:
     """The order as it stood at an instant: after its last entry by then.
 
-    Raises: NotFound for an order that is not there, or was not yet; Unprocessable for a time to come.
+    Raises: NotFound for an order that is not there, or was not yet; Unprocessable for a time to come; JournalDamaged.
     """
     if at > now:
         raise Unprocessable(f"{format_time(at)} is still to come: it is {format_time(now)}. Fix: give a time that has passed.")

@@ -21,6 +21,7 @@ from orchestrator.errors import (
     DefinitionError,
     EscrowError,
     InvariantViolated,
+    JournalDamaged,
     MessageError,
     RequestError,
     SettingsError,
@@ -74,6 +75,9 @@ _BY_STATUS = {
     500: ExitCode.BUG,
 }
 
+#: Problems of the API that say more than their status does, by code.
+_BY_PROBLEM = {"journal_damaged": ExitCode.FINDINGS}
+
 
 def code_of_status(status: int) -> ExitCode:
     """The exit code for an HTTP status that is an error (400 to 599)."""
@@ -82,11 +86,13 @@ def code_of_status(status: int) -> ExitCode:
 
 def code_of(error: BaseException) -> ExitCode:
     """The exit code for any exception: whose fault it is decides."""
-    status = getattr(error, "status", None)
+    status, problem = getattr(error, "status", None), getattr(error, "problem", {})
     match error:
+        case EscrowError() if problem.get("code") in _BY_PROBLEM:
+            return _BY_PROBLEM[problem["code"]]
         case EscrowError() if isinstance(status, int):
             return code_of_status(status)
-        case DefinitionError():
+        case DefinitionError() | JournalDamaged():
             return ExitCode.FINDINGS
         case MessageError() | RequestError() | StoreForbidden():
             return ExitCode.USAGE

@@ -9,7 +9,7 @@ from itertools import combinations
 from orchestrator.explore.rows import VOUCHED, in_place
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.saga.standing import waits
+from orchestrator.saga.waiting import waits
 
 
 def is_over(order: Order) -> bool:

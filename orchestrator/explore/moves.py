@@ -16,7 +16,7 @@ from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import ActName
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.saga.standing import waits
+from orchestrator.saga.waiting import waits
 
 #: Acts that bring on an order which only a human can: each ends a wait for good, so they are free when the order calls for one.
 _CALLED: tuple[ActName, ...] = ("skip", "abandon")

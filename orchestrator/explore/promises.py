@@ -12,7 +12,8 @@ from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Input, Message, OperatorAct
 from orchestrator.saga.order import Ask, Order
 from orchestrator.saga.rulebook import Rulebook
-from orchestrator.saga.standing import waiting_on, waits
+from orchestrator.saga.standing import waiting_on
+from orchestrator.saga.waiting import waits
 
 
 def broken_by_input(rulebook: Rulebook, before: Order, input_: Input, decided: Decided, *, is_answer: bool) -> str | None:

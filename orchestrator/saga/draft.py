@@ -5,7 +5,6 @@ The only mutable thing in the core, alive for one call of `decide`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.decision import Announcement, Command, Decision, Entry, Kind, Verdict
 from orchestrator.saga.expression import Expression
 from orchestrator.saga.inputs import Input, Message, OperatorAct, to_document
@@ -27,9 +27,6 @@ from orchestrator.saga.order import (
 )
 from orchestrator.saga.patch import patch_of
 from orchestrator.saga.rulebook import NEW, Rulebook
-
-#: Fields of an entry that are canonical JSON already.
-_BLOBS = ("input", "patch", "effects")
 
 
 class Draft:
@@ -250,16 +247,6 @@ class Draft:
         if self.alerts:
             effects["alerts"] = self.alerts
         return effects
-
-
-def entry_hash(written: Mapping[str, Any]) -> str:
-    """sha256 over the previous hash and the canonical entry, hexadecimal (R26). `written`: the fields of `Entry` but `hash`.
-
-    The canonical entry is the canonical JSON of its plain fields, then `input`, `patch` and `effects` as they are stored, each on a line of
-    its own: canonical JSON holds no line break, so no two entries have the same text.
-    """
-    plain = {name: value for name, value in written.items() if name not in _BLOBS} | {"at": canonical.format_time(written["at"])}
-    return hashlib.sha256(b"\n".join([canonical.encode(plain), *(written[name] for name in _BLOBS)])).hexdigest()
 
 
 def blank_order(rulebook: Rulebook, order_id: str, data: Mapping[str, Any], now: datetime) -> Order:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.decision import Entry
-from orchestrator.saga.draft import entry_hash
 from orchestrator.saga.order import OPTIONAL_FIELDS, OPTIONAL_MAPS, Order, from_document
 
+#: Words of a patch: what is replaced whole, what by name, and what goes by name, with its family. No name comes and goes in one patch.
+_WHOLE = frozenset({"data", "labels", "turns", "amended", "joined"})
+_FAMILIES = frozenset({"replies", "asks", "deadlines", "parked"})
+_GONE = {"disarmed": "deadlines", "replies_gone": "replies", "asks_gone": "asks", "parked_gone": "parked"}
 _WRITTEN = tuple(f.name for f in fields(Entry) if f.name != "hash")
 
 
@@ -42,21 +46,23 @@ def fold_document(journal: Iterable[Entry]) -> dict[str, Any]:
     return document
 
 
-def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> None:
+def apply_patch(document: dict[str, Any], patch: Mapping[str, Any]) -> None:
     """Apply one entry's patch to the document of an order, in place."""
-    document["fields"] |= patch["fields"]
-    for name in OPTIONAL_FIELDS:
-        if name in document["fields"] and document["fields"][name] is None:
-            del document["fields"][name]
-    for whole in ("data", "labels", "turns", "amended", "joined"):
-        if whole in patch:
-            document[whole] = patch[whole]
-    for family in ("replies", "asks", "deadlines", "parked"):
-        if family in patch:
-            document.setdefault(family, {}).update(patch[family])
-    for family, gone in (("deadlines", "disarmed"), ("replies", "replies_gone"), ("asks", "asks_gone"), ("parked", "parked_gone")):
-        for name in patch.get(gone, ()):
-            del document[family][name]
+    for word, change in patch.items():
+        if word == "fields":
+            known = document["fields"]
+            known.update(change)
+            for name in OPTIONAL_FIELDS:
+                if name in change and change[name] is None:
+                    del known[name]
+        elif word in _FAMILIES:
+            document.setdefault(word, {}).update(change)
+        elif word in _WHOLE:
+            document[word] = change
+        elif word in _GONE:
+            family = document[_GONE[word]]
+            for name in change:
+                del family[name]
     for name in OPTIONAL_MAPS:
         if name in document and not document[name]:
             del document[name]

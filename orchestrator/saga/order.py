@@ -12,7 +12,10 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-from orchestrator.contract.canonical import format_time, parse_time
+import msgspec
+
+from orchestrator.contract.canonical import format_time
+from orchestrator.errors import InvariantViolated
 
 Forward = Literal["idle", "asked", "done", "refused", "unknown", "skipped"]
 Undo = Literal["none", "asked", "undone", "failing", "skipped"]
@@ -225,7 +228,6 @@ _MAPS = ("data", "amended", "labels", "replies", "turns", "joined", "parked", "a
 OPTIONAL_MAPS = ("amended", "joined", "parked")
 OPTIONAL_FIELDS = ("outcome", "goal")
 _ORDER_TIMES = ("opened_at", "updated_at", "state_entered_at")
-_TIMES = frozenset({*_ORDER_TIMES, "since", "armed_at", "due_at"})
 #: The plain fields of an order: all but the maps, and the hash, which follows from the journal.
 _ORDER_FIELDS = tuple(f.name for f in fields(Order) if f.name not in {*_MAPS, "hash"})
 _ASK_FIELDS = tuple(f.name for f in fields(Ask))
@@ -270,19 +272,12 @@ def to_document(order: Order) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any]) -> Order:
-    """The order a document holds."""
-    asks = sorted((Ask(**_revive(ask)) for ask in document["asks"].values()), key=lambda ask: ask.position)
-    return Order(
-        **_revive(document["fields"]),
-        data=document["data"],
-        labels=document["labels"],
-        replies=document["replies"],
-        turns=document["turns"],
-        asks={ask.key: ask for ask in asks},
-        deadlines={name: Deadline(**_revive(deadline)) for name, deadline in document["deadlines"].items()},
-        **{name: document[name] for name in OPTIONAL_MAPS if name in document},
-        hash=document["hash"],
-    )
+    """The order a document holds; the two share what is inside of data and replies. Raises: InvariantViolated for what is no order."""
+    try:
+        asks = dict(sorted(document["asks"].items(), key=_position))
+        return msgspec.convert({**document, **document["fields"], "asks": asks}, Order)
+    except (msgspec.ValidationError, AttributeError, LookupError, TypeError) as error:
+        raise InvariantViolated(f"A document cannot be read as that of an order: {error!r}.") from error
 
 
 def _document(names: tuple[str, ...], values: tuple[Any, ...], times: tuple[str, ...]) -> dict[str, Any]:
@@ -293,5 +288,6 @@ def _document(names: tuple[str, ...], values: tuple[Any, ...], times: tuple[str,
     return document
 
 
-def _revive(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: parse_time(value) if name in _TIMES and value is not None else value for name, value in document.items()}
+def _position(item: tuple[str, Mapping[str, Any]]) -> int:
+    place: int = item[1]["position"]
+    return place

@@ -60,7 +60,6 @@ def for_bulk(engine: sa.Engine) -> sa.Engine:
         @event.listens_for(engine, "connect")
         def configure(connection: Any, _record: object) -> None:
             connection.cursor_factory = _BinaryCursor
-            connection.server_cursor_factory = _BinaryServerCursor
             # Committed with the connection's first transaction, for all that follow.
             connection.execute(f"SET idle_in_transaction_session_timeout = {BULK_IDLE_TIMEOUT_MS}")
             connection.commit()
@@ -69,11 +68,10 @@ def for_bulk(engine: sa.Engine) -> sa.Engine:
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
-    format = Format.BINARY
-
-
-class _BinaryServerCursor(psycopg.ServerCursor[Any]):
-    format = Format.BINARY
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Not as an attribute of the class: the driver sets it on every cursor.
+        self.format = Format.BINARY
 
 
 def _postgresql(url: sa.URL) -> sa.Engine:

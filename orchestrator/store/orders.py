@@ -10,15 +10,15 @@ import sqlalchemy as sa
 
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
-from orchestrator.saga import standing
 from orchestrator.saga.order import Order, from_document, to_document
+from orchestrator.saga.waiting import waits
 from orchestrator.store.dialect import Dialect, insert_rows, of, pack_rows
 from orchestrator.store.tables import order_data, order_labels, orders
 
 
 def projection(order: Order) -> dict[str, Any]:
     """The row of `orders` that an order must have: everything but the document follows from the order."""
-    waits = standing.waits(order)
+    open_waits = waits(order)
     return {
         "order_id": order.order_id,
         "definition": order.definition,
@@ -29,8 +29,8 @@ def projection(order: Order) -> dict[str, Any]:
         "seq": order.seq,
         "epoch": order.epoch,
         # Each name once.
-        "waiting_on": " ".join(dict.fromkeys(wait.participant for wait in waits)) or None,
-        "attempts": waits[0].attempts if waits else 0,
+        "waiting_on": " ".join(dict.fromkeys(wait.participant for wait in open_waits)) or None,
+        "attempts": open_waits[0].attempts if open_waits else 0,
         "cause": order.cause,
         "state_entered_at": order.state_entered_at,
         "deadline_at": order.next_due_at,

@@ -18,12 +18,18 @@ import sqlalchemy as sa
 
 from orchestrator.app.rebuild import Folded, Rebuilt, fold_lines
 from orchestrator.app.restore import Discrepancy
+from orchestrator.errors import StoreBusy
+from orchestrator.store import verify
 from orchestrator.store.bulk import delete_rows, write_rows
 from orchestrator.store.deadlines import row_of
+from orchestrator.store.dialect import writing
 from orchestrator.store.orders import label_rows, projection
+from orchestrator.store.spans import Span
 from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders, parked, snapshots
-from orchestrator.store.verify import JOURNALED, lines_of, of_ids
+from orchestrator.store.verify import JOURNALED, lines_of, tuples_of_ids
 
+#: How often a page is tried that another transaction keeps from being written.
+_TRIES = 5
 #: What is rebuilt.
 _TABLES = (orders, order_data, order_labels, deadlines, snapshots)
 #: Of a row of deadlines, what the journal says.
@@ -37,6 +43,16 @@ _deadline_values = itemgetter(*deadlines.c.keys())
 _Rows = Mapping[str, list[tuple[Any, ...]]]
 
 
+#: Messages that wait for an order which took them when it opened: its journal has them. Parameters: `first`, `last`.
+_UNPARK = sa.delete(parked).where(
+    parked.c.order_id >= sa.bindparam("first"),
+    parked.c.order_id <= sa.bindparam("last"),
+    sa.exists().where(
+        journal.c.order_id == parked.c.order_id, journal.c.source == parked.c.source, journal.c.message_id == parked.c.message_id
+    ),
+)
+
+
 @dataclass(slots=True)
 class _Differences:
     """What is to be written, table by table."""
@@ -46,9 +62,23 @@ class _Differences:
     orders: dict[str, None] = field(default_factory=dict)
 
 
+def rebuild_span(engine: sa.Engine, span: Span) -> Rebuilt:
+    """Lay out the orders of a span, page by page, each committed by itself. PostgreSQL; no order may move meanwhile.
+
+    Raises: StoreBusy, StoreUnavailable, StoreForbidden.
+    """
+    result, after = Rebuilt(), span.after
+    while True:
+        page, last = _rebuild_page(engine, after, span.until)
+        result += page
+        if last is None:
+            return result
+        after = last
+
+
 def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
     """Lay out the orders from the first to the last of these ids, which no other transaction may move meanwhile."""
-    kept = {table: _by_order(of_ids(connection, table.c, order_ids, *_order_by(table))) for table in _TABLES}
+    kept = {table: _by_order(tuples_of_ids(connection, table.c, order_ids, *_order_by(table))) for table in _TABLES}
     differences = _Differences()
     findings = []
     entries = 0
@@ -71,9 +101,24 @@ def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
         entries=entries,
         mended=len(differences.orders),
         mended_orders=tuple(differences.orders),
-        unparked=_unpark(connection, order_ids),
+        unparked=connection.execute(_UNPARK, {"first": order_ids[0], "last": order_ids[-1]}).rowcount,
         findings=tuple(findings),
     )
+
+
+def _rebuild_page(engine: sa.Engine, after: str, until: str | None) -> tuple[Rebuilt, str | None]:
+    """One page, committed, and its last id (None: there was none). It is tried again when a transaction of before is in its way."""
+    for left in reversed(range(_TRIES)):
+        try:
+            with writing(engine) as connection:
+                # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                order_ids = verify.next_ids(connection, after, until, verify.BATCH)
+                return (lay_out(connection, order_ids), order_ids[-1]) if order_ids else (Rebuilt(), None)
+        except StoreBusy:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _compare(one: Folded, kept: Mapping[sa.Table, _Rows], differences: _Differences) -> None:
@@ -104,18 +149,10 @@ def _order_by(table: sa.Table) -> list[sa.Column[Any]]:
     return [column for column in table.primary_key if column.name != "order_id"]
 
 
-def _by_order(rows: Iterable[Any]) -> _Rows:
-    return {order_id: [tuple(row) for row in group] for order_id, group in groupby(rows, key=itemgetter(0))}
+def _by_order(rows: Iterable[tuple[Any, ...]]) -> _Rows:
+    return {order_id: list(group) for order_id, group in groupby(rows, key=itemgetter(0))}
 
 
 def _without_journal(order_id: str) -> Discrepancy:
     what = "An order without a journal. It was left as it is."
     return Discrepancy(order_id=order_id, what=what, mend="restore this order's journal from a backup, then rebuild it")
-
-
-def _unpark(connection: sa.Connection, order_ids: Sequence[str]) -> int:
-    """Remove messages that wait for an order which took them when it opened: its journal has them."""
-    p, j = parked.c, journal.c
-    taken = sa.exists().where(j.order_id == p.order_id, j.source == p.source, j.message_id == p.message_id)
-    statement = sa.delete(parked).where(p.order_id >= order_ids[0], p.order_id <= order_ids[-1], taken)
-    return connection.execute(statement).rowcount

@@ -21,8 +21,8 @@ from orchestrator.store.dialect import reading
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.tables import journal
 
-#: Journal entries of a piece.
-ENTRIES = 10_000
+#: Journal entries of a piece: few, so that no process works on long after the others have ended.
+ENTRIES = 5_000
 #: Pieces handed out for each process: enough that none waits for the next.
 _AHEAD = 3
 #: Objects made before the young ones are looked through.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import sqlalchemy as sa
 
@@ -14,11 +13,11 @@ from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
 from orchestrator.app.restore import Report
 from orchestrator.contract import canonical
-from orchestrator.errors import Conflict, SettingsError, StoreBusy
+from orchestrator.errors import Conflict, SettingsError
 from orchestrator.store import counters, recovery, schema, verify, workers
 from orchestrator.store.dialect import Clock, of, reading, writing
 from orchestrator.store.engine import for_bulk, make_engine
-from orchestrator.store.rebuild import lay_out
+from orchestrator.store.rebuild import lay_out, rebuild_span
 from orchestrator.store.spans import Answer, Span, each, entry_count, quiet, spans
 from orchestrator.store.tables import audit, checkpoints, orders
 from orchestrator.store.transaction import SqlStore
@@ -28,8 +27,6 @@ Progress = Callable[[int, int], None]
 
 #: With fewer journal entries several processes take longer to start than one to finish.
 ALONE_BELOW = 100_000
-#: How often a page is tried that another transaction keeps from being written.
-_TRIES = 5
 #: The checkpoint that stands while a rebuild is not finished.
 _REBUILD = "rebuild"
 #: What is said while one of these checkpoints stands.
@@ -66,7 +63,7 @@ def verify_all(engine: sa.Engine, *, deep: bool = False, processes: int = 1, pro
     with reading(engine) as connection:
         begun_at = of(connection).now(connection)
     report = Report()
-    for part, total in _parts(engine, partial(_verify_span, deep=deep), processes):
+    for part, total in _parts(engine, _decide_span if deep else verify.verify_span, processes):
         report += part
         if progress is not None:
             progress(report.entries, total)
@@ -132,44 +129,18 @@ def _parts(engine: sa.Engine, work: Callable[[sa.Engine, Span], Answer], process
             yield answer, total
 
 
-def _verify_span(engine: sa.Engine, span: Span, *, deep: bool) -> Report:
-    again = Again(Registry(SqlStore(engine, shard=0))) if deep else None
-    return restore.verify(verify.journals(engine, span), verify.Projection(), again=again)
+def _decide_span(engine: sa.Engine, span: Span) -> Report:
+    return verify.verify_span(engine, span, again=Again(Registry(SqlStore(engine, shard=0))))
 
 
 def _rebuild_parts(engine: sa.Engine, guard: sa.Connection, processes: int) -> Iterator[tuple[Rebuilt, int]]:
     if guard.dialect.name == "postgresql":
-        yield from _parts(engine, _rebuild_span, processes)
+        yield from _parts(engine, rebuild_span, processes)
         return
     total, after = entry_count(engine), ""
     while order_ids := verify.next_ids(guard, after, None, verify.BATCH):
         yield lay_out(guard, order_ids), total
         after = order_ids[-1]
-
-
-def _rebuild_span(engine: sa.Engine, span: Span) -> Rebuilt:
-    result, after = Rebuilt(), span.after
-    while True:
-        page, last = _rebuild_page(engine, after, span.until)
-        result += page
-        if last is None:
-            return result
-        after = last
-
-
-def _rebuild_page(engine: sa.Engine, after: str, until: str | None) -> tuple[Rebuilt, str | None]:
-    """One page, committed, and its last id (None: there was none). It is tried again when a transaction of before is in its way."""
-    for left in reversed(range(_TRIES)):
-        try:
-            with writing(engine) as connection:
-                # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                order_ids = verify.next_ids(connection, after, until, verify.BATCH)
-                return (lay_out(connection, order_ids), order_ids[-1]) if order_ids else (Rebuilt(), None)
-        except StoreBusy:
-            if not left:
-                raise
-    raise AssertionError
 
 
 @contextmanager

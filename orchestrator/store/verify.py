@@ -6,30 +6,36 @@ memory is bounded by a page of orders, however long their histories are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, groupby
+from functools import cache
+from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.app.replay import LINE, Line
+from orchestrator.app.restore import Report, verify
 from orchestrator.saga.order import Order
 from orchestrator.store import counters
+from orchestrator.store.bulk import stream_rows
 from orchestrator.store.deadlines import row_of
 from orchestrator.store.dialect import reading
 from orchestrator.store.orders import label_rows, projection
 from orchestrator.store.spans import EVERYTHING, Span
 from orchestrator.store.tables import deadlines, journal, order_data, order_labels, orders, outbox, parked, snapshots
 
+if TYPE_CHECKING:
+    from orchestrator.app.again import Again
+
 #: What a finding calls a counter: (`DEFINITION@VERSION`, state, status).
 CounterName = tuple[str, str, str]
 
-#: Orders read at once, and lines of journals.
+#: Orders read at once.
 BATCH = 500
-LINES = 2_000
 
 #: Every table that knows an order.
 FAMILIES = (orders, order_data, order_labels, journal, deadlines, snapshots, outbox, parked)
@@ -81,6 +87,11 @@ class Projection:
         return label_rows(order)
 
 
+def verify_span(engine: sa.Engine, span: Span, *, again: Again | None = None) -> Report:
+    """Compare the orders of a span with their journals (`app.restore.verify`). Raises: StoreUnavailable."""
+    return verify(journals(engine, span), Projection(), again=again)
+
+
 def journals(engine: sa.Engine, span: Span = EVERYTHING, *, batch: int = BATCH) -> Iterator[Kept]:
     """Every order that any table knows, in id order. Orders may move while it runs."""
     after = span.after
@@ -110,36 +121,52 @@ def moved_since(engine: sa.Engine, begun_at: datetime) -> int:
 
 def next_ids(connection: sa.Connection, after: str, until: str | None, batch: int) -> list[str]:
     """The next ids in any of the tables: an order of which only a journal, a deadline or a label is left must show."""
-
-    def within(order_id: sa.Column[str]) -> list[sa.ColumnElement[bool]]:
-        return [order_id > after] if until is None else [order_id > after, order_id <= until]
-
-    parts = [
-        sa.select(
-            sa.select(table.c.order_id).distinct().where(*within(table.c.order_id)).order_by(table.c.order_id).limit(batch).subquery()
-        )
-        for table in FAMILIES
-    ]
-    every = sa.union(*parts).subquery("ids")
-    return list(connection.scalars(sa.select(every.c.order_id).order_by(every.c.order_id).limit(batch)))
+    statement = _next_ids_statement(is_open=until is None)
+    return list(connection.scalars(statement, {"after": after, "until": until, "batch": batch}))
 
 
 def of_ids(
-    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any], at_once: int | None = None
+    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any]
 ) -> sa.CursorResult[Any]:
-    """Rows of the orders from the first to the last of these ids, by id. `at_once`: so many at a time, instead of all."""
-    wanted = list(columns)
-    order_id = next(column for column in wanted if column.name == "order_id")
-    # Not BETWEEN: PostgreSQL's grammar has no room in it for the collation that goes with the parameter.
-    within = (order_id >= order_ids[0], order_id <= order_ids[-1])
-    options = {"yield_per": at_once} if at_once is not None else {}
-    return connection.execute(sa.select(*wanted).where(*within).order_by(order_id, *by), execution_options=options)
+    """Rows of the orders from the first to the last of these ids, by id."""
+    return connection.execute(_within(tuple(columns), *by), _ends(order_ids))
+
+
+def tuples_of_ids(
+    connection: sa.Connection, columns: Iterable[sa.Column[Any]], order_ids: Sequence[str], *by: sa.Column[Any]
+) -> Generator[tuple[Any, ...]]:
+    """Like `of_ids`, where there are very many: as plain tuples, streamed (`stream_rows`)."""
+    return stream_rows(connection, _within(tuple(columns), *by), _ends(order_ids))
 
 
 def lines_of(connection: sa.Connection, order_ids: Sequence[str]) -> Iterator[tuple[str, Iterator[Line]]]:
     """The journals of these orders, streamed: each to be read before the next. Those that have none are left out."""
-    with of_ids(connection, _LINES, order_ids, journal.c.seq, at_once=LINES) as rows:
-        yield from groupby(chain.from_iterable(rows.partitions(LINES)), key=itemgetter(_ORDER_ID))
+    with closing(tuples_of_ids(connection, _LINES, order_ids, journal.c.seq)) as lines:
+        yield from groupby(lines, key=itemgetter(_ORDER_ID))
+
+
+@cache
+def _next_ids_statement(*, is_open: bool) -> sa.Select[Any]:
+    """Parameters: `after`, `until` (unless `is_open`), `batch`. Made once: it takes longer to make than to execute."""
+    parts = []
+    for table in FAMILIES:
+        order_id = table.c.order_id
+        ids = sa.select(order_id).distinct().where(order_id > sa.bindparam("after")).order_by(order_id).limit(sa.bindparam("batch"))
+        parts.append(sa.select((ids if is_open else ids.where(order_id <= sa.bindparam("until"))).subquery()))
+    every = sa.union(*parts).subquery("ids")
+    return sa.select(every.c.order_id).order_by(every.c.order_id).limit(sa.bindparam("batch"))
+
+
+@cache
+def _within(columns: tuple[sa.Column[Any], ...], *by: sa.Column[Any]) -> sa.Select[Any]:
+    """Parameters: those of `_ends`."""
+    order_id = next(column for column in columns if column.name == "order_id")
+    # Not BETWEEN: PostgreSQL's grammar has no room in it for the collation that goes with the parameter.
+    return sa.select(*columns).where(order_id >= sa.bindparam("first"), order_id <= sa.bindparam("last")).order_by(order_id, *by)
+
+
+def _ends(order_ids: Sequence[str]) -> dict[str, str]:
+    return {"first": order_ids[0], "last": order_ids[-1]}
 
 
 def _page(connection: sa.Connection, order_ids: Sequence[str]) -> Iterator[Kept]:

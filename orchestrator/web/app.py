@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator import logs
-from orchestrator.errors import EscrowError, InvariantViolated, RequestError, TemporaryError
+from orchestrator.errors import EscrowError, InvariantViolated, JournalDamaged, RequestError, TemporaryError
 from orchestrator.web import params, problems
 from orchestrator.web.api import about, acts, definitions, health, models, orders, participants, quarantine, travel
 from orchestrator.web.auth import Needs, Open
@@ -90,6 +90,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
         where = {"method": request.method, "path": request.url.path}
         if isinstance(error, TemporaryError):
             log.warning("A request met a service that does not answer", action="request_unavailable", error=str(error), **where)
+        elif isinstance(error, JournalDamaged):
+            log.error("A request met a damaged journal", action="journal_damaged", order_id=error.order_id, error=str(error), **where)
         else:
             log.error("A request ended in a bug of ours", action="request_failed", exc_info=error, **where)
     return answer

@@ -141,6 +141,13 @@ CATALOGUE = _catalogue(
         next="Report it. Repeating is safe: an order opens once, and acts check the seq.",
     ),
     Kind(
+        code="journal_damaged",
+        status=500,
+        title="The history of this order is damaged",
+        when="An entry of the order's journal is missing, or was altered after it was written. `seq` is the first such entry.",
+        next="Run `escrow verify`, and restore this order's journal from a backup. How it stood before `seq` can be asked for.",
+    ),
+    Kind(
         code="not_ready",
         status=503,
         title="Not ready for requests",
@@ -170,6 +177,7 @@ _BY_ERROR: tuple[tuple[type[errors.EscrowError], str], ...] = (
     (errors.MessageError, "malformed_request"),
     (errors.DataRefused, "unprocessable"),
     (errors.TemporaryError, "unavailable"),
+    (errors.JournalDamaged, "journal_damaged"),
 )
 
 
@@ -208,9 +216,10 @@ def respond_to(error: errors.EscrowError, *, instance: str) -> Response:
     """The answer for an error of the taxonomy. An error of ours says nothing about its cause: the log does."""
     if isinstance(error, ApiError):
         return respond(error.kind.code, str(error), instance=instance, headers=error.headers, members=error.members)
+    members = {"order_id": error.order_id, "seq": error.seq} if isinstance(error, errors.JournalDamaged) else None
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
-            return respond(code, _printable(str(error)), instance=instance)
+            return respond(code, _printable(str(error)), instance=instance, members=members)
     return internal(instance=instance)
 
 

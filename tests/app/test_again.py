@@ -11,7 +11,7 @@ from orchestrator.app.replay import LINE
 from orchestrator.app.restore import Report
 from orchestrator.app.work import Work
 from orchestrator.contract import canonical
-from orchestrator.saga.draft import entry_hash
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.inputs import DeadlineDue, OperatorAct
 from orchestrator.store import tables, upkeep
 from tests.app.house import House, answer, placed

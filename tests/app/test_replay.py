@@ -12,8 +12,8 @@ from orchestrator.app.replay import LINE, SNAPSHOT_EVERY, Replay, due_snapshots,
 from orchestrator.app.sketch import sketch
 from orchestrator.contract import canonical
 from orchestrator.errors import InvariantViolated
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.decision import Entry
-from orchestrator.saga.draft import entry_hash
 from orchestrator.saga.fold import fold, fold_document
 from orchestrator.saga.order import from_document
 from orchestrator.store.orders import label_rows, projection
@@ -56,7 +56,7 @@ def test_a_sketch_has_the_rows_of_the_order() -> None:
     """If it failed, rows would be compared with, and rebuilt as, those of an order that is not this one."""
     for journal in journals():
         for place in range(1, len(journal) + 1):
-            order, drawn = fold(journal[:place]), sketch(fold_document(journal[:place]))
+            order, drawn = fold(journal[:place]), sketch(canonical.encode(fold_document(journal[:place])))
             assert projection(drawn) == projection(order)
             assert label_rows(drawn) == label_rows(order)
             assert (drawn.deadlines, drawn.next_due_at) == (order.deadlines, order.next_due_at)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from orchestrator.app import travel
 from orchestrator.app.replay import SNAPSHOT_EVERY
 from orchestrator.contract import canonical
-from orchestrator.errors import NotFound, Unprocessable
+from orchestrator.errors import JournalDamaged, NotFound, Unprocessable
 from orchestrator.saga.fold import fold, fold_document
 from orchestrator.store import tables
 from tests.app.house import House, answer, long_order, placed
@@ -78,6 +78,31 @@ def test_what_there_is_not_is_said_with_the_fix(small_house: House) -> None:
         travel.after_entry(small_house.queries, "p", 1)
     with pytest.raises(NotFound, match="no order p"):
         travel.at_time(small_house.queries, "p", small_house.clock, small_house.clock)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (sa.update(tables.journal).values(verdict="ignored"), "entry 2 was altered after it was written"),
+        (sa.delete(tables.journal), "entry 2 is missing from the journal"),
+    ],
+    ids=["altered", "gone"],
+)
+def test_from_a_damaged_entry_on_nothing_is_told_and_the_entry_is_named(
+    small_house: House, damage: sa.Update | sa.Delete, says: str
+) -> None:
+    """If it failed, an altered history would be shown as what happened; or nobody would know where it breaks off."""
+    house = small_house
+    house.handle(placed("o"))
+    house.handle(answer("o", "reserve_inventory", "InventoryReserved"))
+    house.handle(answer("o", "take_payment", "PaymentTaken"))
+    with house.engine.begin() as connection:
+        connection.execute(damage.where(tables.journal.c.seq == 2))
+    for seq in (2, 3):
+        with pytest.raises(JournalDamaged, match=says) as caught:
+            travel.after_entry(house.queries, "o", seq)
+        assert (caught.value.order_id, caught.value.seq) == ("o", 2)
+    assert travel.after_entry(house.queries, "o", 1).order.state == "reserving_inventory"
 
 
 def test_it_tells_what_was_outstanding(small_house: House) -> None:

@@ -29,6 +29,7 @@ CODES: list[tuple[Exception, int]] = [
     (errors.SettingsError(), 2),
     (errors.MalformedMessage(), 2),
     (errors.DefinitionError([]), 1),
+    (errors.JournalDamaged("x", order_id="o", seq=2), 1),
     (errors.StoreUnavailable(), 6),
     (errors.StoreForbidden(), 2),
     (errors.BusUnavailable(), 6),

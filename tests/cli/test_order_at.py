@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.web.problems import CATALOGUE
 from tests.cli.kit import ORDER, Api, Escrow
 
 THEN: dict[str, Any] = {
@@ -57,6 +58,17 @@ def test_a_time_is_sent_in_utc(api: Api, escrow: Escrow) -> None:
     """A time in the operator's zone would be read as another."""
     api.on("GET", "/v1/orders/order-1/at/2026-11-21T11:00:00Z", THEN)
     assert escrow("order", "at", "order-1", "2026-11-21T12:00:00+01:00").exit_code == 0
+
+
+def test_a_damaged_history_is_told_with_what_mends_it(api: Api, escrow: Escrow) -> None:
+    """An operator would report a bug, and go on without the history."""
+    kind = CATALOGUE["journal_damaged"]
+    said = {"title": kind.title, "code": kind.code, "detail": "order-1: entry 2 was altered after it was written.", "next": kind.next}
+    api.problem("GET", "/v1/orders/order-1/at/7", kind.status, **said, order_id="order-1", seq=2)
+    result = escrow("order", "at", "order-1", "7")
+    assert (result.exit_code, result.stdout) == (1, "")
+    for part in ("The history of this order is damaged", "entry 2 was altered", "escrow verify", "from a backup"):
+        assert part in result.stderr, part
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "2026-11-21T12:00:00", "1.5"])

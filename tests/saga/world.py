@@ -12,17 +12,17 @@ from typing import Any
 from orchestrator.contract import COMMAND_TOO_LATE, Envelope, canonical, first_command_id, undo_id
 from orchestrator.errors import DefinitionError
 from orchestrator.saga import inputs
+from orchestrator.saga.chain import entry_hash
 from orchestrator.saga.check import check
 from orchestrator.saga.decide import Decided, decide, decide_all
 from orchestrator.saga.decision import Command, Decision, Entry
 from orchestrator.saga.definition import Definition, read
-from orchestrator.saga.draft import entry_hash
 from orchestrator.saga.fold import apply_patch, fold
 from orchestrator.saga.inputs import ActName, DeadlineDue, Input, Message, OperatorAct, SentLate
 from orchestrator.saga.order import Ask, Order, from_document, to_document
 from orchestrator.saga.rulebook import Rulebook, undoing
-from orchestrator.saga.standing import waits
 from orchestrator.saga.verdicts import PARKED_MAX
+from orchestrator.saga.waiting import waits
 
 DEFINITIONS = Path(__file__).parents[2] / "orchestrator" / "definitions"
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)

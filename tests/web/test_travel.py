@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from orchestrator.store.tables import journal
 from orchestrator.web.api.models import ThenView
 from tests.web.kit import act, as_role, assert_problem, place
 from tests.web.world import World
@@ -76,6 +78,18 @@ def test_a_moment_that_is_none_is_refused_with_the_fix(api: TestClient, lived: W
     """A slip would be answered with an order that never stood so."""
     problem = assert_problem(api.get(f"{PATH}/{when}", headers=VIEWER), status, "not_found" if status == 404 else "unprocessable")
     assert says in problem["detail"]
+
+
+@pytest.mark.parametrize("when", ["2", "3", "2026-11-21T02:00:15Z"])
+def test_a_damaged_history_is_told_as_such(api: TestClient, lived: World, when: str) -> None:
+    """A history that somebody altered would look like a bug, and its operator not know what to restore."""
+    with lived.engine.begin() as connection:
+        connection.execute(sa.update(journal).where(journal.c.seq == 2).values(actor="somebody else"))
+    problem = assert_problem(api.get(f"{PATH}/{when}", headers=VIEWER), 500, "journal_damaged")
+    assert (problem["order_id"], problem["seq"], problem["retryable"]) == ("order-1", 2, False)
+    assert problem["detail"] == "order-1: entry 2 was altered after it was written."
+    assert "escrow verify" in problem["next"]
+    assert api.get(f"{PATH}/1", headers=VIEWER).status_code == 200
 
 
 def test_an_order_that_is_not_there_is_404(api: TestClient) -> None:

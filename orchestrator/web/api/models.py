@@ -351,7 +351,7 @@ class ReplayView(BaseModel):
 
 
 class ProblemView(BaseModel):
-    """RFC 9457. Some problems have more members: `errors`, `allowed`, `missing`."""
+    """RFC 9457. Some problems have more members: `errors`, `allowed`, `missing`, `order_id` and `seq`."""
 
     model_config = ConfigDict(extra="allow")
     type: str

@@ -35,7 +35,7 @@ _DESCRIPTION = "An entry's `seq`, or a time (RFC 3339 with a zone)."
         answers=models.ThenView,
         example=examples.THEN,
         also={304: {"description": "It stood as in `If-None-Match`."}},
-        problems=("not_found",),
+        problems=("not_found", "journal_damaged"),
         headers=(IF_NONE_MATCH,),
     ),
 )
@@ -49,7 +49,7 @@ def at(
     """State, ledger, deadlines, and what was outstanding then; folded from its history.
 
     The answer for a seq never changes, and says so to caches. That for a time names the address of its seq in `Content-Location`.
-    404 when the order has no such entry, or was not open yet; 422 for a time still to come.
+    404 when the order has no such entry, or was not open yet; 422 for a time still to come; 500 when its history is damaged before then.
     """
     if _seq.fullmatch(when):
         then, headers = travel.after_entry(services.queries, order_id, int(when)), _FOR_EVER

@@ -2,7 +2,8 @@
 
 Fills a database of its own with orders of every kind through the line, then goes through all of them. Each figure is given as events a
 second, and as CPU an event, PostgreSQL's included, as other load on the machine takes from the first and not from the second. Prints a
-table, and as its last line one JSON object; ends with 1 when anything differs.
+table, and as its last line one JSON object; ends with 1 when anything differs. A package with this file in it, because processes that are
+started would load it once more if it were a module, and it loads much.
 """
 
 from __future__ import annotations
