@@ -20,6 +20,9 @@ BULK_IDLE_TIMEOUT_MS = 60_000
 #: Connections kept open, and lent above that under load. A worker writes with one thread; the rest is for reading.
 POOL_SIZE = 5
 POOL_OVERFLOW_MAX = 10
+#: Ways of PostgreSQL to go through whole tables. Every statement of ours names its rows, and an index finds them; yet a plan that was made
+#: while a table was all but empty, and is kept until its statistics are, would read all of it once it is large.
+PLANS_OF_WHOLE_TABLES = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 #: How long a caller waits for a free connection.
 POOL_TIMEOUT_S = 5
 #: How long a server may take to let us in; a host among several is given up sooner, because another waits for us.
@@ -62,6 +65,8 @@ def for_bulk(engine: sa.Engine) -> sa.Engine:
             connection.cursor_factory = _BinaryCursor
             # Committed with the connection's first transaction, for all that follow.
             connection.execute(f"SET idle_in_transaction_session_timeout = {BULK_IDLE_TIMEOUT_MS}")
+            for name in PLANS_OF_WHOLE_TABLES:
+                connection.execute(f"SET {name} = on")
             connection.commit()
 
     return engine
@@ -76,6 +81,7 @@ class _BinaryCursor(psycopg.Cursor[Any]):
 
 def _postgresql(url: sa.URL) -> sa.Engine:
     settings = f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
+    settings += "".join(f" -c {name}=off" for name in PLANS_OF_WHOLE_TABLES)
     hosts = url.query.get("host", "")
     is_one_of_several = "," in hosts if isinstance(hosts, str) else len(hosts) > 1
     defaults: dict[str, Any] = {
