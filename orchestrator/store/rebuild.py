@@ -107,14 +107,15 @@ def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
 
 
 def _rebuild_page(engine: sa.Engine, after: str, until: str | None) -> tuple[Rebuilt, str | None]:
-    """One page, committed, and its last id (None: there was none). It is tried again when a transaction of before is in its way."""
+    """One page, committed, and its last id (None: no other follows). It is tried again when a transaction of before is in its way."""
     for left in reversed(range(_TRIES)):
         try:
             with writing(engine) as connection:
                 # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 order_ids = verify.next_ids(connection, after, until, verify.BATCH)
-                return (lay_out(connection, order_ids), order_ids[-1]) if order_ids else (Rebuilt(), None)
+                result = lay_out(connection, order_ids) if order_ids else Rebuilt()
+                return result, order_ids[-1] if len(order_ids) == verify.BATCH else None
         except StoreBusy:
             if not left:
                 raise

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 #: What a finding calls a counter: (`DEFINITION@VERSION`, state, status).
 CounterName = tuple[str, str, str]
 
-#: Orders read at once.
-BATCH = 500
+#: Orders read at once: about those of a span (`spans.ENTRIES`), as every page needs a dozen statements of its own.
+BATCH = 1_500
 
 #: Every table that knows an order.
 FAMILIES = (orders, order_data, order_labels, journal, deadlines, snapshots, outbox, parked)
@@ -98,9 +98,10 @@ def journals(engine: sa.Engine, span: Span = EVERYTHING, *, batch: int = BATCH) 
     while True:
         with reading(engine, is_snapshot=True) as connection:
             order_ids = next_ids(connection, after, span.until, batch)
-            if not order_ids:
-                return
-            yield from _page(connection, order_ids)
+            if order_ids:
+                yield from _page(connection, order_ids)
+        if len(order_ids) < batch:
+            return
         after = order_ids[-1]
 
 
