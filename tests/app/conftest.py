@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.house import House
+from tests.app.running import Running, TroubledStore
 from tests.support import services
 
 
@@ -30,4 +31,15 @@ def small_house(tmp_path: Path) -> Iterator[House]:
     """On SQLite alone: for what does not depend on the database, and needs its clock moved."""
     house = House(f"sqlite:///{tmp_path}/escrow.db")
     yield house
+    house.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A line at work on a house of SQLite, whose store can be troubled."""
+    house = House(f"sqlite:///{tmp_path}/escrow.db", TroubledStore)
+    running = Running(house)
+    yield running
+    running.line.stop()
+    running.broker.close()
     house.close()

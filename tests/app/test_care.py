@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,22 +13,12 @@ from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, Wire, at
 from orchestrator.saga.inputs import SentLate
 from orchestrator.saga.order import Ask
 from orchestrator.store.participants import AwaitedReplay, Health, awaited_replay
-from tests.app.house import House, answer
-from tests.app.test_line import Running, TroubledStore
+from tests.app.house import answer
+from tests.app.running import Running
 from tests.support.processes import eventually
 
 INVENTORY = Topology().command_queue("inventory")
 ORDERS = [f"o{number:02}" for number in range(12)]
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    house = House(f"sqlite:///{tmp_path}/escrow.db", TroubledStore)
-    running = Running(house)
-    yield running
-    running.line.stop()
-    running.broker.close()
-    house.close()
 
 
 def health(running: Running, name: str = "inventory") -> Health:

@@ -2,129 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.app import line as line_module
 from orchestrator.app.fleet import KEYS_KEPT_FOR
-from orchestrator.app.handle import Context
-from orchestrator.app.line import Limits, Line
-from orchestrator.app.ports import Changes, Delivery, OutboxMessage
+from orchestrator.app.ports import Delivery, OutboxMessage
 from orchestrator.app.watch import LineWatcher
 from orchestrator.app.work import Work, read
-from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.contract import Envelope, Topology, encode
-from orchestrator.errors import DataRefused, EscrowError, InvariantViolated, StoreBusy, StoreUnavailable, TemporaryError
-from orchestrator.metrics import Metrics
+from orchestrator.errors import InvariantViolated, StoreBusy, StoreUnavailable, TemporaryError
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import idempotency
-from orchestrator.store.transaction import SqlStore, SqlTransaction
-from orchestrator.wiring import monotonic, sleep
-from tests.app.house import DATA, House, answer, placed
+from orchestrator.store.transaction import SqlStore
+from tests.app.house import answer, placed
+from tests.app.running import Running, TroubledStore
 from tests.support.processes import eventually
-
-PARTICIPANTS = ("inventory", "payment", "invoice")
-
-
-class TroubledStore(SqlStore):
-    """The real store; it can be told to refuse what names an order, and to be away."""
-
-    refuses: str | None = None
-    refuses_as: type[EscrowError] = DataRefused
-    is_away = False
-    is_busy = False
-    #: Its next commit is done, and the answer lost.
-    loses_answer = False
-    #: How often it was.
-    times_busy = 0
-
-    @contextmanager
-    def transaction(self) -> Iterator[SqlTransaction]:
-        if self.is_away:
-            raise StoreUnavailable
-        if self.is_busy:
-            self.times_busy += 1
-            raise StoreBusy
-        with super().transaction() as tx:
-            write = tx.write
-
-            def refusing(changes: Changes) -> None:
-                if any(entry.order_id == self.refuses for entry in changes.entries):
-                    raise self.refuses_as("planted")
-                write(changes)
-
-            tx.write = refusing  # type: ignore[method-assign]
-            yield tx
-        if self.loses_answer:
-            self.loses_answer = False
-            raise StoreUnavailable
-
-
-class WatchedBus(MemoryBus):
-    """The real bus; it notes that its consumer was let go."""
-
-    was_paused = False
-
-    def pause(self) -> None:
-        self.was_paused = True
-        super().pause()
-
-
-class Running:
-    """A line at work, and the broker it listens to."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.broker = MemoryBroker(Topology())
-        self.metrics = Metrics()
-        self.killed = threading.Event()
-        #: How far the line's clock is ahead.
-        self.ahead_s = 0.0
-        self.bus = WatchedBus(self.broker, PARTICIPANTS)
-        self.line = self.make_line(house.context)
-        self.line.start()
-        eventually(lambda: self.line.link.consuming)
-
-    def make_line(self, context: Context, failpoint: str | None = None) -> Line:
-        return Line(
-            context,
-            self.bus,
-            self.house.store,
-            LineWatcher(self.metrics, failpoint=failpoint, die=self.killed.set),
-            Limits(require_user_id=False, batch_count_max=50, batch_bytes_max=1 << 20, linger_s=0.001, drain_grace_s=1, queue_count_max=50),
-            role="worker",
-            monotonic=lambda: monotonic() + self.ahead_s,
-            pause=sleep,
-            wake_at=lambda _: None,
-            consume=True,
-        )
-
-    def place(self, *order_ids: str) -> None:
-        for order_id in order_ids:
-            envelope = Envelope(
-                id=f"placed-{order_id}", source="shop", type="OrderPlaced", subject=order_id, data=DATA | {"order_id": order_id}
-            )
-            self.broker.route(Topology().events, "shop.OrderPlaced", encode(envelope))
-
-    def state(self, order_id: str) -> str | None:
-        order = self.house.queries.order(order_id)
-        return order.state if order is not None else None
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    house = House(f"sqlite:///{tmp_path}/escrow.db", TroubledStore)
-    running = Running(house)
-    yield running
-    running.line.stop()
-    running.broker.close()
-    house.close()
 
 
 def put_off_count(running: Running) -> int:

@@ -18,7 +18,7 @@ from orchestrator.contract import RECORD, Topology
 from orchestrator.errors import TemporaryError
 from orchestrator.saga.inputs import OperatorAct
 from tests.app.house import House
-from tests.app.test_line import PARTICIPANTS, Running, WatchedBus
+from tests.app.running import PARTICIPANTS, Running, WatchedBus
 from tests.support.processes import eventually
 
 

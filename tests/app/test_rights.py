@@ -16,7 +16,7 @@ from orchestrator.store.engine import make_engine
 from orchestrator.store.queries import Queries
 from orchestrator.store.tokens import Tokens
 from tests.app.house import House
-from tests.app.test_line import Running
+from tests.app.running import Running
 from tests.support.processes import eventually
 from tests.support.services import private_postgres
 
