@@ -73,7 +73,9 @@ class PostgresServer:
     def lose_everything(self) -> None:
         """`kill()`, and an empty server in its place, on the same port."""
         self.kill()
-        shutil.rmtree(self._data)
+        # Out of the way first: the old children may go on writing for a moment.
+        lost = self._data.rename(tempfile.mkdtemp(prefix="lost-", dir=self._home))
+        shutil.rmtree(lost, ignore_errors=True)
         self.start()
 
     def restart(self) -> None:
