@@ -362,6 +362,7 @@ def _limits(settings: Settings) -> Limits:
         batch_bytes_max=settings.batch_bytes_max,
         linger_s=settings.linger_ms / 1000,
         drain_grace_s=settings.drain_grace_s,
+        tick_gap_max_s=STALLED_AFTER_S,
         # Half a second's worth: it never waits for us, nor do commands wait there for long.
         queue_count_max=max(10, settings.recovery_max_per_s // 2),
     )
