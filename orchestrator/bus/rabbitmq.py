@@ -231,7 +231,8 @@ class RabbitBus:
 
     def _ask(self, queue: str, answer: Future[Any]) -> None:
         """Ask on a channel of its own: the broker closes it if the queue is missing, and no other is harmed."""
-        connection = self._inward.connection or self._outward.connection
+        # One that the broker is closing takes no channel more.
+        connection = next((one for one in (self._inward.connection, self._outward.connection) if one is not None and one.is_open), None)
         if connection is None:
             answer.set_result(None)
             return
