@@ -89,7 +89,7 @@ def run(settings: Settings, participant: str, start: Start, events: Collection[s
             if awaited is None:
                 raise not_waiting(participant)
             replayed = _send(settings, engine, link, participant, start, frozenset(events) or awaited.events, progress)
-            link.send(replayed.end(awaited.request_id))
+            link.end(replayed.end(awaited.request_id))
         _note(engine, store, replayed)
     return replayed
 
