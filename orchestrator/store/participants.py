@@ -123,10 +123,12 @@ def let_out(connection: sa.Connection, name: str, by: str, limit: int, pace: Pac
 
     A silent one gets one order's, now and then: a canary. A recovering one gets more and more; with nothing left it is healthy.
     """
-    p, now = participants.c, of(connection).now(connection)
+    p = participants.c
     row = connection.execute(sa.select(participants).where(p.name == name).with_for_update()).one_or_none()
     if row is None or row.state == "healthy":
         return outbox.adopt(connection, held_by(name), by, limit)
+    # Read under the lock: another worker may have held it, and the time until then is in what that one let out.
+    now = of(connection).now(connection)
     if row.state == "silent":
         if row.canary_at is not None and row.canary_at > now:
             return []

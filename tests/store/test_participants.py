@@ -14,7 +14,7 @@ from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Changes
 from orchestrator.saga.order import Order
 from orchestrator.store import participants, tables
-from orchestrator.store.dialect import writing
+from orchestrator.store.dialect import reading, writing
 from orchestrator.store.participants import Health, Pace
 from orchestrator.store.queries import Queries
 from orchestrator.store.transaction import SqlStore
@@ -222,6 +222,24 @@ def test_two_workers_let_out_no_more_than_one(silent: SqlStore, world: World, pu
         worker.join(10)
     assert len(got) == len(set(got))
     assert 4 <= len(got) <= 16
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_span_is_refilled_once(silent: SqlStore, engine: sa.Engine) -> None:
+    """Otherwise a worker that waited for another's lock would let out again what that one has let out, by its older clock."""
+    silent.recover("inventory")
+    refilled_at: list[datetime] = []
+
+    def let_another_be_first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FOR UPDATE" in statement and not refilled_at:
+            refilled_at.append(silent.now())
+            at(engine, refilled_at=refilled_at[0])
+
+    sa.event.listen(engine, "before_cursor_execute", let_another_be_first)
+    let_out(silent)
+    with reading(engine) as connection:
+        assert connection.scalars(sa.select(tables.participants.c.refilled_at)).one() > refilled_at[0]
 
 
 def test_a_worker_that_dies_with_its_share_leaves_it_to_another(silent: SqlStore, world: World, put: Put) -> None:
