@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Due, OutboxMessage
 from orchestrator.store import deadlines, outbox
+from orchestrator.store.columns import Instant
 from orchestrator.store.dialect import of
 from orchestrator.store.tables import deadlines as deadlines_table
 from orchestrator.store.tables import outbox as outbox_table
@@ -250,8 +251,8 @@ def _is_anything_overdue(connection: sa.Connection, name: str, recovered_at: dat
     """Whether deadlines that the silence held back have not fired yet."""
     d = deadlines_table.c
     dialect = of(connection)
-    is_old = d.armed_at < (recovered_at or dialect.now(connection))
-    overdue = sa.exists().where(d.participant == name, is_old, deadlines.may_fire(dialect.instant(connection)))
+    held_back = deadlines.fell_due_before(sa.literal(recovered_at or dialect.now(connection), Instant))
+    overdue = sa.exists().where(d.participant == name, held_back, deadlines.may_fire(dialect.instant(connection)))
     return bool(connection.scalar(sa.select(overdue)))
 
 

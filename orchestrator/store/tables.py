@@ -298,7 +298,7 @@ participants = Table(
     Column("changed_at", Instant, nullable=False),
     #: The last sign of life that was written down; it may be some seconds older than the last one heard.
     Column("last_reply_at", Instant),
-    #: The last sign of life that ended a silence: deadlines armed before it are excused.
+    #: The last sign of life that ended a silence: deadlines that fell due before it are excused.
     Column("recovered_at", Instant),
     #: When the next canary may go out.
     Column("canary_at", Instant),

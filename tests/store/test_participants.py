@@ -92,6 +92,26 @@ def test_reply_deadlines_of_a_silent_participant_do_not_fire_and_come_back_excus
     assert sorted((due.order_id, due.excused) for due in store.due(10)) == [("old", True), ("young", False)]
 
 
+def test_what_falls_due_after_the_silence_is_not_excused(store: SqlStore, world: World, put: Put, engine: sa.Engine) -> None:
+    """Otherwise a participant that has been well for days would be sent the same attempt again, and the order wait a deadline longer."""
+    put(world.order("later", due_in_s=-1, opened_ago_s=60))
+    store.silence("inventory", world.now)
+    store.recover("inventory")
+    at(engine, recovered_at=world.now - timedelta(seconds=30))
+    assert [(due.order_id, due.excused) for due in store.due(10)] == [("later", False)]
+    assert let_out(store) == []
+    assert health(engine).state == "healthy", "the silence held nothing back"
+
+
+def test_what_a_resync_has_yet_to_send_is_excused(store: SqlStore, world: World, put: Put, engine: sa.Engine) -> None:
+    """Otherwise a participant that lost what it was sent would be held to the deadlines of it, until it is sent anew."""
+    put(world.order("lost", due_in_s=-1, opened_ago_s=60))
+    put(world.order("before", due_in_s=-1, opened_ago_s=90))
+    store.begin_resync("inventory", world.now - timedelta(seconds=75))
+    at(engine, recovered_at=world.now - timedelta(seconds=30))
+    assert sorted((due.order_id, due.excused) for due in store.due(10)) == [("before", False), ("lost", True)]
+
+
 def test_the_next_due_instant_is_never_past(store: SqlStore, world: World, put: Put) -> None:
     """Otherwise one deadline that cannot fire would hide all others from the clock."""
     put(world.order("past", due_in_s=-60), world.message(world.order("past"), owner="me"))
