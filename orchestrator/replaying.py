@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,8 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology, decode
 from orchestrator.contract.canonical import format_time
 from orchestrator.contract.replay import ReplayedEvent, ReplayEnd
-from orchestrator.errors import Conflict, MessageError, NotFound, SettingsError
+from orchestrator.draining import wait_until_drained
+from orchestrator.errors import MessageError, NotFound, SettingsError
 from orchestrator.store import audit, upkeep
 from orchestrator.store import past as journals_of
 from orchestrator.store.dialect import reading
@@ -28,9 +29,6 @@ from orchestrator.store.participants import awaited_replay
 from orchestrator.store.spans import quiet
 from orchestrator.store.transaction import SqlStore
 from orchestrator.store.upkeep import Progress
-
-#: How long the inbox may take to be seen empty, in seconds, and how often it is looked at.
-_DRAINED_WITHIN_S, _LOOK_EVERY_S = 30.0, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ def run(settings: Settings, participant: str, start: Start, events: Collection[s
         # It must not make a recorder: one that was made just now knows nothing, and would be taken for one that nothing was said to.
         bus = wiring.rabbit_bus(settings.model_copy(update={"recorder": False}), frozenset())
         with ReplayLink(bus, topology, participant, new_id=wiring.new_id, now=wiring.now) as link:
-            _drain(bus.inbox_depth)
+            wait_until_drained(bus.inbox, store.readers, store.now)
             # After that, for its request was in the inbox, too.
             with reading(engine) as connection:
                 awaited = awaited_replay(connection, participant)
@@ -127,21 +125,6 @@ def _note(engine: Engine, store: SqlStore, replayed: Replayed) -> None:
     )
     actor = f"{getpass.getuser()} (escrow replay)"
     audit.note(engine, at=store.now(), actor=actor, act="replay", order_id=None, outcome="done", detail=detail)
-
-
-def _drain(depth: Callable[[], int | None]) -> None:
-    """Wait until no event is in the inbox: it may be an answer that its journal does not have yet, and what is answered is not asked again.
-
-    Raises: Conflict when it takes too long.
-    """
-    limit_s = wiring.monotonic() + _DRAINED_WITHIN_S
-    while waiting := depth():
-        if wiring.monotonic() > limit_s:
-            raise Conflict(
-                f"{waiting} events wait in the inbox: what they answer would be missing. Fix: see that workers run, and run it again when "
-                "the inbox is empty."
-            )
-        wiring.sleep(_LOOK_EVERY_S)
 
 
 class _Heard:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
 
@@ -327,7 +327,9 @@ class Line:
 
     def _on_tick(self) -> None:
         try:
-            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
+            # What came before the tick is handled: it stood in the queue before it.
+            behind = timedelta(seconds=self._monotonic() - self._ticked_s) if self._ticked_s is not None else timedelta(0)
+            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at, behind)
             self._database_is_back()
             self._context.registry.forget_marks()
             owners = self._care.owners(beat)

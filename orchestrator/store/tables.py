@@ -221,6 +221,8 @@ workers = Table(
     Column("beat_at", Instant, nullable=False),
     #: When its consumer link came up; null while it is down or the process has none.
     Column("link_up_at", Instant),
+    #: What it took from the inbox before is committed. Null: it is of a release that does not say so.
+    Column("handled_until", Instant),
     PrimaryKeyConstraint("incarnation"),
 )
 

@@ -157,11 +157,16 @@ class SqlStore:
 
     # --- workers and their messages ---
 
-    def beat(self, incarnation: str, role: str, link_up_at: datetime | None) -> workers.Beat:
-        """Say that a worker lives, and look around. Raises: StoreUnavailable, also on an old primary that came back."""
+    def beat(self, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta = timedelta(0)) -> workers.Beat:
+        """See the fleet. Raises: StoreUnavailable, also on an old primary that came back."""
         timeline.keep(self._engine)
         with writing(self._engine) as connection:
-            return workers.beat(connection, incarnation, role, link_up_at)
+            return workers.beat(connection, incarnation, role, link_up_at, behind)
+
+    def readers(self) -> dict[str, datetime | None]:
+        """See `workers.readers`."""
+        with reading(self._engine) as connection:
+            return workers.readers(connection)
 
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
         """Take the messages of a dead worker (None: of nobody) under the lock of its row. Call again until empty."""

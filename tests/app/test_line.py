@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -89,6 +89,29 @@ def test_a_batch_that_waits_for_a_lock_is_run_again_and_nobody_is_let_go(running
     eventually(lambda: running.state("o1") == "reserving_inventory")
     assert running.line.database_up
     assert not running.bus.was_paused
+
+
+def test_a_worker_that_is_stuck_says_how_far_behind_it_is(running: Running) -> None:
+    """If it failed, a replay would be made while answers are in a worker's hands, and tell them as missing (R29)."""
+
+    def handled_until() -> datetime | None:
+        return running.house.store.readers().get("worker-1")
+
+    def is_reading() -> bool:
+        running.line.tick()
+        return handled_until() is not None
+
+    eventually(is_reading)
+    store_of(running).is_busy = True
+    running.place("o1")
+    eventually(lambda: store_of(running).times_busy > 0)
+    running.line.tick()
+    running.ahead_s += 5
+    before = handled_until()
+    assert before is not None
+    store_of(running).is_busy = False
+    eventually(lambda: running.state("o1") == "reserving_inventory")
+    eventually(lambda: (handled_until() or before) <= running.house.clock - timedelta(seconds=5))
 
 
 def test_a_database_that_stays_busy_counts_as_away(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
