@@ -90,11 +90,16 @@ class PostgresPair:
         self._run("promote.sh", self.standby.data)
         self.primary, self.standby = self.standby, self.primary
 
+    def promote_beside(self) -> None:
+        """`promote()` while the primary lives, no longer waits for a standby, and goes on taking writes."""
+        self._configure(self.primary, "synchronous_standby_names = ''")
+        self._command(self._bin / "pg_ctl", "-D", self.primary.data, "reload")
+        self.promote()
+
     def start_old(self) -> None:
         """Start the old primary as it is, no longer waiting for a standby: it takes writes, as if it had not been told."""
         data = self.standby.data
-        with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
-            file.write("synchronous_standby_names = ''\n")
+        self._configure(self.standby, "synchronous_standby_names = ''")
         self._command(self._bin / "pg_ctl", "-D", data, "-l", f"{data}.log", "-w", "start")
 
     def rejoin(self) -> None:
@@ -109,6 +114,10 @@ class PostgresPair:
                 with suppress(PostgresUnavailable):
                     self._command(self._bin / "pg_ctl", "-D", node.data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def _configure(self, node: Node, line: str) -> None:
+        with (node.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def _run(self, script: str, *args: str | int | Path) -> None:
         self._command("sh", self._scripts / script, *map(str, args))
