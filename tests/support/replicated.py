@@ -40,6 +40,11 @@ class Node:
         """SQLAlchemy URL of its database `postgres`, of this server alone."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
+    def run(self, statement: str) -> None:
+        """Run a statement that returns nothing, on this server alone."""
+        with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
+            connection.execute(statement)
+
     def ask(self, statement: str) -> Any:
         """The first value that a statement returns, on this server alone."""
         with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
@@ -87,7 +92,7 @@ class PostgresPair:
 
     def promote(self) -> None:
         """Make the standby the primary; the names change places."""
-        self._run("promote.sh", self.standby.data)
+        self.run_promote(self.standby)
         self.primary, self.standby = self.standby, self.primary
 
     def promote_beside(self) -> None:
@@ -98,14 +103,28 @@ class PostgresPair:
 
     def start_old(self) -> None:
         """Start the old primary as it is, no longer waiting for a standby: it takes writes, as if it had not been told."""
-        data = self.standby.data
         self._configure(self.standby, "synchronous_standby_names = ''")
-        self._command(self._bin / "pg_ctl", "-D", data, "-l", f"{data}.log", "-w", "start")
+        self.start_standby()
 
     def rejoin(self) -> None:
         """Make the old primary a standby again."""
-        old = self.standby
-        self._run("rejoin.sh", old.data, old.port, old.name, self.primary.conninfo)
+        self.run_rejoin(self.standby, self.primary.conninfo)
+
+    def run_promote(self, node: Node) -> None:
+        """Run promote.sh as somebody would who takes `node` for the standby. Raises: PostgresUnavailable with what it says."""
+        self._run("promote.sh", node.data)
+
+    def run_rejoin(self, old: Node, primary: str) -> None:
+        """Run rejoin.sh as somebody would who takes `old` for the old primary. Raises: PostgresUnavailable with what it says."""
+        self._run("rejoin.sh", old.data, old.port, old.name, primary)
+
+    def stop_standby(self) -> None:
+        """Stop the standby; the primary waits for it."""
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "-w", "stop")
+
+    def start_standby(self) -> None:
+        """Start the standby again."""
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "-l", f"{self.standby.data}.log", "-w", "start")
 
     def remove(self) -> None:
         """Stop both and delete everything."""
