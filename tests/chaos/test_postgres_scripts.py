@@ -14,6 +14,7 @@ from tests.support.services import postgres_admin_url
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 _STARTED = "SELECT pg_postmaster_start_time()"
+_WAITS_FOR = "SHOW synchronous_standby_names"
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,26 @@ def test_nothing_rejoins_a_standby_or_another_database(pair: PostgresPair) -> No
     with pytest.raises(PostgresUnavailable, match="no copy of the database of"):
         pair.run_rejoin(pair.standby, other)
     assert pair.standby.ask(_STARTED) == started
+
+
+def test_a_primary_that_somebody_promotes_goes_on_waiting_for_its_standby(pair: PostgresPair) -> None:
+    """From then on it would accept orders on one copy, and nobody would know."""
+    before = _settings(pair.primary)
+    with pytest.raises(PostgresUnavailable, match="is no standby, and left as it is"):
+        pair.run_promote(pair.primary)
+    assert _settings(pair.primary) == before
+    assert pair.primary.ask(_WAITS_FOR) == f"ANY 1 ({pair.standby.name})"
+
+
+def test_a_promotion_that_fails_leaves_the_settings_as_they_were(pair: PostgresPair) -> None:
+    """Promoted later in another way, the server would go on alone, and nobody would have said so."""
+    before = _settings(pair.standby)
+    pair.stop_standby()
+    with pytest.raises(PostgresUnavailable, match="was not promoted"):
+        pair.run_promote(pair.standby)
+    assert _settings(pair.standby) == before
+    pair.start_standby()
+
+
+def _settings(node: Node) -> str:
+    return (node.data / "postgresql.auto.conf").read_text(encoding="utf-8")
