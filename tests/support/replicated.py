@@ -52,6 +52,11 @@ class Node:
             assert row is not None
             return row[0]
 
+    def rows(self, statement: str) -> set[tuple[Any, ...]]:
+        """The rows that a statement returns, on this server alone."""
+        with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
+            return set(connection.execute(statement))
+
 
 class PostgresPair:
     """`primary` and `standby` change places at each failover."""
@@ -103,8 +108,19 @@ class PostgresPair:
 
     def start_old(self) -> None:
         """Start the old primary as it is, no longer waiting for a standby: it takes writes, as if it had not been told."""
-        self._configure(self.standby, "synchronous_standby_names = ''")
+        self.start_old_read_only()
+        self.let_old_write()
+
+    def start_old_read_only(self) -> None:
+        """Start the old primary so that it can be looked at before any process of Escrow takes it for one to write to."""
+        self._configure(self.standby, "synchronous_standby_names = ''\ndefault_transaction_read_only = on")
         self.start_standby()
+
+    def let_old_write(self) -> None:
+        """The old primary takes writes."""
+        self._configure(self.standby, "default_transaction_read_only = off")
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "reload")
+        eventually(lambda: self.standby.ask("SHOW default_transaction_read_only") == "off", what="the old primary takes writes")
 
     def rejoin(self) -> None:
         """Make the old primary a standby again."""
@@ -134,9 +150,9 @@ class PostgresPair:
                     self._command(self._bin / "pg_ctl", "-D", node.data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _configure(self, node: Node, line: str) -> None:
+    def _configure(self, node: Node, settings: str) -> None:
         with (node.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+            file.write(f"{settings}\n")
 
     def _run(self, script: str, *args: str | int | Path) -> None:
         self._command("sh", self._scripts / script, *map(str, args))
