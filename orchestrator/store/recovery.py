@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,15 @@ from orchestrator.store.tables import checkpoints, deadlines, definitions, journ
 
 #: A place in the recorder from which everything comes that this database does not have.
 MARK = "recorder"
-#: Stands while a recovery is not finished: how far it has read.
+#: Stands from the restore of a backup, or from the beginning of a recovery, until that is finished: how far it has come.
 UNDER_WAY = "recovery"
+#: What is said while it stands.
+UNFINISHED = (
+    "The database was restored, or a recovery of it begun, and no recovery has come to its end since, so orders may be missing. "
+    "Fix: run `escrow recover`; with ESCROW_RECORDER=false when the recorder is lost, too."
+)
+#: A name that no order can have, locked while the checkpoints above are compared and written.
+_CHECKPOINTS = "checkpoints of a recovery"
 #: Held while recovering, so that two do not meet. Any fixed number.
 _LOCK = 6_715_203
 
@@ -112,6 +120,28 @@ def keep(engine: sa.Engine, name: str, value: Mapping[str, Any]) -> None:
         _keep(connection, name, value)
 
 
+def begin(engine: sa.Engine) -> None:
+    """From now on no process starts, and the mark stays where it is, until a recovery has come to its end. Idempotent."""
+    with writing(engine) as connection:
+        _begin(connection)
+
+
+def move_mark(engine: sa.Engine, place: Mapping[str, Any]) -> datetime | None:
+    """Mark the database with a place in the recorder. When, by its clock; None: nothing was written, since it is not recovered yet."""
+    with writing(engine) as connection:
+        of(connection).lock_names(connection, [_CHECKPOINTS])
+        if _value(connection, UNDER_WAY) is not None:
+            return None
+        return _keep(connection, MARK, place)
+
+
+def marked_at(engine: sa.Engine) -> datetime | None:
+    """When the database was last marked, by its clock; None: never."""
+    with reading(engine) as connection:
+        at: datetime | None = connection.scalar(sa.select(checkpoints.c.updated_at).where(checkpoints.c.name == MARK))
+        return at
+
+
 def finish(engine: sa.Engine, mark: Mapping[str, Any] | None) -> None:
     """The recovery is done: from now on everything that this database does not have comes after `mark` (None: it is not known)."""
     with writing(engine) as connection:
@@ -135,8 +165,7 @@ def alone(engine: sa.Engine) -> Iterator[None]:
             if living := workers.living(connection):
                 named = ", ".join(living)
                 raise Conflict(f"Escrow is running: {named}. Fix: stop every `serve` and `worker` (SIGTERM) and run this again.")
-            if _value(connection, UNDER_WAY) is None:
-                _keep(connection, UNDER_WAY, {})
+            _begin(connection)
         yield
 
 
@@ -193,16 +222,24 @@ def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> dict[str, s
         return {row.order_id: {ask["command_id"] for ask in canonical.load(bytes(row.document))["asks"].values()} for row in rows}
 
 
+def _begin(connection: sa.Connection) -> None:
+    of(connection).lock_names(connection, [_CHECKPOINTS])
+    if _value(connection, UNDER_WAY) is None:
+        _keep(connection, UNDER_WAY, {})
+
+
 def _value(connection: sa.Connection, name: str) -> bytes | None:
     return connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == name))
 
 
-def _keep(connection: sa.Connection, name: str, value: Mapping[str, Any]) -> None:
+def _keep(connection: sa.Connection, name: str, value: Mapping[str, Any]) -> datetime:
     dialect = of(connection)
-    row = {"name": name, "position": canonical.encode(dict(value)), "updated_at": dialect.now(connection)}
+    now = dialect.now(connection)
+    row = {"name": name, "position": canonical.encode(dict(value)), "updated_at": now}
     insert = dialect.insert(checkpoints).values(row)
     changed = {column: insert.excluded[column] for column in ("position", "updated_at")}
     connection.execute(insert.on_conflict_do_update(index_elements=[checkpoints.c.name], set_=changed))
+    return now
 
 
 def _row(one: Staged) -> dict[str, Any]:

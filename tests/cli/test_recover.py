@@ -19,10 +19,13 @@ import pytest
 
 from orchestrator import wiring
 from orchestrator.bus.topology import Retention, declare, delete
+from orchestrator.cli.exits import ExitCode
 from orchestrator.config import Settings
 from orchestrator.contract import Envelope, Topology, Wire, command_id, encode, event_key
 from orchestrator.contract.envelope import STRUCTURED
-from orchestrator.store import recovery
+from orchestrator.errors import SettingsError
+from orchestrator.store import recovery, upkeep
+from orchestrator.store.engine import Engine, make_engine
 from tests.app.house import House, answer, placed
 from tests.cli.kit import Escrow
 from tests.support.services import amqp_url
@@ -105,6 +108,22 @@ def lost(tmp_path: Path, broker: Broker) -> Iterator[House]:
         broker.live(house, answer("done", step, event))
     yield house
     house.close()
+
+
+@pytest.fixture
+def backup(tmp_path: Path, broker: Broker, lost: House) -> Settings:
+    """The settings of a database that is not there yet; its backup is named `one`, and three orders were placed after it."""
+    settings = settings_of(tmp_path, broker, backup_dir=tmp_path / "backups")
+    wiring.write_backup(settings.model_copy(update={"database_url": lost.url}), lost.engine, tmp_path / "backups", "one")
+    broker.live(lost, *(placed(f"after-{number}") for number in range(3)))
+    return settings
+
+
+@contextmanager
+def engine_of(settings: Settings) -> Iterator[Engine]:
+    engine = make_engine(str(settings.database_url), clock=wiring.now)
+    yield engine
+    engine.dispose()
 
 
 def test_the_recorder_alone_brings_everything_back(escrow_with: With, tmp_path: Path, broker: Broker, lost: House) -> None:
@@ -239,3 +258,63 @@ def test_a_recovery_begins_at_the_mark_whoever_restored_the_database(
     told = json.loads(result.stdout)
     assert (told["gap"], told["folded"], told["moved"], told["entries"]) == (None, 1, 1, 6)
     assert told["read"] <= 3, "the message at the mark, an event and its record"
+
+
+def test_a_backup_of_a_restored_database_hides_nothing_from_the_recovery(escrow_with: With, backup: Settings) -> None:
+    """If it failed, a backup that is made to be safe, before recovering, would cost all that was accepted since the first one."""
+    escrow = escrow_with(backup)
+    assert escrow("restore", "--backup", "one").exit_code == 0
+    with engine_of(backup) as engine:
+        assert wiring.mark(backup, engine) is None
+    assert escrow("backup", "create", "--name", "to-be-safe").exit_code == 0
+    told = json.loads((result := escrow("recover", "-o", "json")).stdout)
+    assert (result.exit_code, told["gap"], told["opened"]) == (0, None, 3)
+
+
+def test_a_backup_after_a_recovery_that_was_killed_hides_nothing_from_the_next(
+    escrow_with: With, backup: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it failed, a recovery that was killed before its first page would make everything after it unrecoverable."""
+    escrow = escrow_with(backup)
+    escrow("restore", "--backup", "one")
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "standing", _die)
+        assert escrow("recover").exit_code == ExitCode.INTERRUPTED
+    escrow("backup", "create", "--name", "to-be-safe")
+    told = json.loads(escrow("recover", "-o", "json").stdout)
+    assert (told["gap"], told["opened"]) == (None, 3)
+
+
+def _die(*_: object, **_more: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_no_process_starts_on_a_restored_database_until_it_is_recovered(escrow_with: With, backup: Settings) -> None:
+    """If it failed, a worker that is started again by itself would go on with the state of the backup, and move the mark past the rest."""
+    escrow = escrow_with(backup)
+    restored = escrow("restore", "--backup", "one")
+    assert "no process starts before that" in restored.stdout
+    with engine_of(backup) as engine:
+        with pytest.raises(SettingsError, match="Fix: run `escrow recover`"):
+            upkeep.refuse_unfinished(engine)
+        assert escrow("recover").exit_code == 0
+        upkeep.refuse_unfinished(engine)
+        assert wiring.mark(backup, engine) is not None
+
+
+def test_who_has_no_recorder_restores_and_starts(escrow_with: With, backup: Settings) -> None:
+    """If it failed, an installation without a recorder would stand still after a restore; or be told that everything is there."""
+    without = backup.model_copy(update={"recorder": False})
+    escrow = escrow_with(without)
+    assert "the processes may start" in escrow("restore", "--backup", "one").stdout
+    with engine_of(without) as engine:
+        upkeep.refuse_unfinished(engine)
+    result = escrow("recover")
+    assert (result.exit_code, "There is no recorder" in result.stderr, "may be lost" in result.stderr) == (1, True, True)
+
+
+def test_a_shell_that_does_not_name_the_broker_does_not_unlock_what_has_a_recorder(escrow_with: With, backup: Settings) -> None:
+    """If it failed, a restore by an operator whose shell has the database's address only would let the workers go on with the backup."""
+    escrow_with(backup.model_copy(update={"amqp_url": None}))("restore", "--backup", "one")
+    with engine_of(backup) as engine, pytest.raises(SettingsError):
+        upkeep.refuse_unfinished(engine)
