@@ -20,7 +20,7 @@ from orchestrator.bus import recorder, waiting
 from orchestrator.config import Settings
 from orchestrator.contract import RECORD, Topology
 from orchestrator.errors import BusUnavailable, MalformedMessage, SettingsError
-from orchestrator.store import recovery, schema
+from orchestrator.store import recovery, schema, unfinished
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.transaction import SqlStore
@@ -62,8 +62,8 @@ def run(settings: Settings, registrations: Sequence[Registration], progress: Pro
     try:
         schema.check(engine)
         schema.check_rights(engine)
-        with recovery.alone(engine):
-            recovered = _run(settings, engine, registrations, progress)
+        with recovery.alone(engine, wiring.sleep) as guard:
+            recovered = _run(settings, engine, guard, registrations, progress)
     finally:
         engine.dispose()
     return recovered
@@ -106,9 +106,11 @@ def _is_known(row: Mapping[str, Any], known: Mapping[str, Collection[str]], fact
     return commands is not None and (row["command_id"] in commands or row["command_type"] in facts)
 
 
-def _run(settings: Settings, engine: Engine, registrations: Sequence[Registration], progress: Progress | None) -> Recovered:
+def _run(
+    settings: Settings, engine: Engine, guard: recovery.Guard, registrations: Sequence[Registration], progress: Progress | None
+) -> Recovered:
     before = recovery.standing(engine)
-    store = SqlStore(engine, shard=0, pace=wiring.pace(settings))
+    store = SqlStore(engine, shard=0, pace=wiring.pace(settings), recovers=True)
     store.register(registrations)
     shelf, tally = recovery.RecoveryShelf(engine), Tally()
     read, gap, mark = _read(settings, engine, shelf, tally, progress)
@@ -119,7 +121,7 @@ def _run(settings: Settings, engine: Engine, registrations: Sequence[Registratio
     recover.handle_again(context, shelf, tally, _counting(shelf, progress), require_user_id=settings.require_user_id)
     for participant in sorted(store.participants()):
         store.begin_resync(participant, None)
-    recovery.finish(engine, None if mark is None else asdict(mark))
+    guard.finish(None if mark is None else asdict(mark))
     after = recovery.standing(engine)
     verified = wiring.verify(settings, progress=progress)
     return Recovered(before=before, after=after, read=read, gap=gap, heard_at=_heard_at(settings), tally=tally, verified=verified)
@@ -181,7 +183,7 @@ def _read(
         end = recorder.position(url, topology)
     except SettingsError as error:
         return 0, str(error), None
-    begun = recovery.kept(engine, recovery.UNDER_WAY) or {}
+    begun = recovery.kept(engine, unfinished.UNDER_WAY) or {}
     start, gap = (begun["next"], begun["gap"]) if begun else _start(url, topology, recovery.kept(engine, recovery.MARK))
     if end is None or recorder.first(url, topology, start) is None:
         return 0, gap, end
