@@ -283,8 +283,8 @@ def mark(settings: Settings, engine: Engine) -> datetime | None:
     """
     if settings.amqp_url is None or not settings.recorder:
         return None
-    place = recorder.position(settings.amqp_url, Topology(settings.namespace))
-    return None if place is None else recovery.move_mark(engine, asdict(place))
+    place = recorder.position(settings.amqp_url, Topology(settings.namespace), mark=new_id())
+    return recovery.move_mark(engine, asdict(place))
 
 
 def pace(settings: Settings) -> Pace:
