@@ -36,7 +36,7 @@ from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import Retention
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
-from orchestrator.errors import BusUnavailable, EscrowError, SettingsError, TemporaryError
+from orchestrator.errors import EscrowError, SettingsError, TemporaryError
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.store import audit, backup, idempotency, recovery, schema, upkeep
 from orchestrator.store.definitions import Registration
@@ -260,18 +260,9 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
 
 def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
-    name = write_backup(settings, engine, directory, backup.name_at(at)).name
+    name = backup.create(engine, directory, backup.name_at(at)).name
     backup.prune(directory, settings.backup_keep)
     _log.info("a backup was written", action="backup_written", name=name)
-
-
-def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backup.Manifest:
-    """Back the database up, with the place in the recorder that a recovery of it begins at. Raises: RequestError, StoreUnavailable."""
-    try:
-        mark(settings, engine)
-    except (SettingsError, BusUnavailable) as error:
-        _log.warning("the recorder cannot be asked now: a recovery begins at its last mark", action="not_marked", error=str(error))
-    return backup.create(engine, directory, name)
 
 
 def mark(settings: Settings, engine: Engine) -> datetime | None:

@@ -36,13 +36,12 @@ def create(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Back the database up while orders move on: one state of it, with a manifest."""
-    from orchestrator import wiring
     from orchestrator.store import backup
 
     session = session_of(ctx)
     with _engine(session) as engine:
         named = name or backup.name_at(session.now())
-        manifest = wiring.write_backup(session.settings(), engine, _directory(session, directory), named)
+        manifest = backup.create(engine, _directory(session, directory), named)
     _show(manifest, session, output)
 
 

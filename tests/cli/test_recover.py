@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from orchestrator.contract import Envelope, Topology, Wire, command_id, encode, 
 from orchestrator.contract.canonical import format_time
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.errors import SettingsError, TemporaryError
+from orchestrator.store import backup as backups
 from orchestrator.store import recovery, upkeep
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.recovery import Guard
@@ -122,7 +124,8 @@ def lost(tmp_path: Path, broker: Broker) -> Iterator[House]:
 def backup(tmp_path: Path, broker: Broker, lost: House) -> Settings:
     """The settings of a database that is not there yet; its backup is named `one`, and three orders were placed after it."""
     settings = settings_of(tmp_path, broker, backup_dir=tmp_path / "backups")
-    wiring.write_backup(settings.model_copy(update={"database_url": lost.url}), lost.engine, tmp_path / "backups", "one")
+    wiring.mark(settings.model_copy(update={"database_url": lost.url}), lost.engine)
+    backups.create(lost.engine, tmp_path / "backups", "one")
     broker.live(lost, *(placed(f"after-{number}") for number in range(3)))
     return settings
 
@@ -269,6 +272,15 @@ def test_a_backup_of_a_restored_database_hides_nothing_from_the_recovery(escrow_
     assert escrow("backup", "create", "--name", "to-be-safe").exit_code == 0
     told = json.loads((result := escrow("recover", "-o", "json")).stdout)
     assert (result.exit_code, told["gap"], told["opened"]) == (0, None, 3)
+
+
+def test_nor_does_one_of_a_database_that_another_tool_restored(escrow_with: With, tmp_path: Path, backup: Settings) -> None:
+    """If it failed, only who restores by `escrow restore` could be safe before recovering."""
+    escrow = escrow_with(backup)
+    shutil.copyfile(tmp_path / "backups" / "one" / "escrow.sqlite3", tmp_path / "restored.db")
+    assert escrow("backup", "create", "--name", "to-be-safe").exit_code == 0
+    told = json.loads(escrow("recover", "-o", "json").stdout)
+    assert (told["gap"], told["opened"]) == (None, 3)
 
 
 def test_a_backup_after_a_recovery_that_was_killed_hides_nothing_from_the_next(
