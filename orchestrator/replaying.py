@@ -20,7 +20,7 @@ from orchestrator.contract import Topology, decode
 from orchestrator.contract.canonical import format_time
 from orchestrator.contract.replay import ReplayedEvent, ReplayEnd
 from orchestrator.draining import wait_until_drained
-from orchestrator.errors import MessageError, NotFound, SettingsError
+from orchestrator.errors import MessageError, NoRecorder, NotFound
 from orchestrator.store import audit, upkeep
 from orchestrator.store import past as journals_of
 from orchestrator.store.dialect import reading
@@ -149,7 +149,7 @@ class _Heard:
             return
         try:
             is_any = self._look()
-        except SettingsError as error:
+        except NoRecorder as error:
             self.gap = f"No event of others is replayed. {error}"
             return
         for found in recorder.read(self._url, self._topology, self._start, mark=wiring.new_id()) if is_any else ():
@@ -163,18 +163,23 @@ class _Heard:
                 yield ReplayedEvent(message=envelope)
 
     def _look(self) -> bool:
-        """See what is there; whether anything is."""
-        start, oldest = self._start, recorder.first(self._url, self._topology, "first")
-        if oldest is None:
+        """See what is there; whether anything may be."""
+        if isinstance(self._start, datetime) and self._start > wiring.now():
+            # Nothing is, not even a mark.
+            return False
+        start, oldest = self._start, self._first("first")
+        if next(recorder.read(self._url, self._topology, "first", mark=wiring.new_id()), None) is None:
             # The participant's request was an event: it would be there.
             self.gap = "The recorder is empty: it was made after the participant asked, and knows no event of before."
             return False
-        begin = recorder.first(self._url, self._topology, start)
         lacks = f"The recorder begins at offset {oldest.offset}"
         if start == "first" and oldest.offset > 0:
             self.gap = f"{lacks}: what was said before is beyond its retention."
         elif isinstance(start, int) and oldest.offset > start:
             self.gap = f"{lacks}: what it had from offset {start} on is beyond its retention."
-        elif isinstance(start, datetime) and oldest.offset > 0 and begin == oldest:
+        elif isinstance(start, datetime) and oldest.offset > 0 and self._first(start) == oldest:
             self.gap = f"{lacks}: what was said between {format_time(start)} and then may be beyond its retention."
-        return begin is not None
+        return True
+
+    def _first(self, start: Start) -> recorder.Position:
+        return recorder.first(self._url, self._topology, start, mark=wiring.new_id())

@@ -21,7 +21,7 @@ from orchestrator.app.record import Heard, Item
 from orchestrator.app.replay import Replay, line_of, thawed
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.work import Handled, Outcome, Work, read
-from orchestrator.contract import canonical, encode
+from orchestrator.contract import Wire, canonical, encode
 from orchestrator.errors import DataRefused, InvariantViolated
 from orchestrator.saga import inputs
 from orchestrator.saga.decision import Announcement, Decision, Entry
@@ -32,6 +32,9 @@ from orchestrator.saga.order import Order, to_document
 PAGE = 200
 #: Uncertainties that are told one by one.
 TOLD_MAX = 100
+
+#: Content type of an entry's input.
+_JSON = "application/json"
 
 #: Offset in the recorder, and place within its message.
 Key = tuple[int, int]
@@ -190,7 +193,16 @@ def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -
 
 
 def _work(one: Staged, *, require_user_id: bool) -> Work | None:
-    """An item as an input; None: a clock's."""
+    """An item as an input; None: a clock's. One that cannot be made an input is for the quarantine."""
+    try:
+        return _input(one, require_user_id=require_user_id)
+    except Exception as error:  # noqa: BLE001  # whatever a message of anybody's holds, the others are recovered
+        heard = one.item if isinstance(one.item, Heard) else Heard(wire=Wire(content_type=_JSON, headers={}, body=one.item.input))
+        unreadable = InvariantViolated(f"It cannot be recovered: {type(error).__name__}: {error}")
+        return Work(order_id=None, input=None, delivery=_delivery(heard), unreadable=unreadable, recovered=one.key)
+
+
+def _input(one: Staged, *, require_user_id: bool) -> Work | None:
     if isinstance(one.item, Heard):
         return replace(read(_delivery(one.item), require_user_id=require_user_id), recovered=one.key)
     input_ = inputs.from_document(canonical.load(one.item.input))

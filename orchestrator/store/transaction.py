@@ -30,6 +30,7 @@ from orchestrator.store import (
     recovery,
     snapshots,
     timeline,
+    unfinished,
     workers,
 )
 from orchestrator.store.dialect import of, reading, writing
@@ -38,8 +39,9 @@ from orchestrator.store.dialect import of, reading, writing
 class SqlTransaction:
     """One write transaction (`app.ports.Transaction`)."""
 
-    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace) -> None:
+    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace, *, recovers: bool) -> None:
         self._connection = connection
+        self._recovers = recovers
         self._shard = shard
         self._pace = pace
 
@@ -52,8 +54,8 @@ class SqlTransaction:
         return quarantine.lock(self._connection, quarantine_ids)
 
     def now(self) -> datetime:
-        """See the port."""
-        return of(self._connection).now(self._connection)
+        """See the port. Raises: StoreUnavailable while somebody else's recovery is not finished."""
+        return of(self._connection).now(self._connection) if self._recovers else unfinished.now(self._connection)
 
     def recorded(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], Recorded]:
         """See the port."""
@@ -105,9 +107,12 @@ class SqlTransaction:
 class SqlStore:
     """The database (`app.ports.Store`), and what workers need of it besides."""
 
-    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE) -> None:
-        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent."""
+    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE, recovers: bool = False) -> None:
+        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent.
+        `recovers`: it is a recovery that writes, which keeps all others from it.
+        """
         self._engine = engine
+        self._recovers = recovers
         self._pace = pace
         self._shard = shard
 
@@ -115,7 +120,7 @@ class SqlStore:
     def transaction(self) -> Iterator[SqlTransaction]:
         """See the port."""
         with writing(self._engine) as connection:
-            yield SqlTransaction(connection, self._shard, self._pace)
+            yield SqlTransaction(connection, self._shard, self._pace, recovers=self._recovers)
 
     def now(self) -> datetime:
         """The database's clock."""

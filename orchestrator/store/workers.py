@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.app.circuit import participant_of
 from orchestrator.app.ports import OutboxMessage
-from orchestrator.store import deadlines, outbox, participants
+from orchestrator.store import deadlines, outbox, participants, unfinished
 from orchestrator.store.columns import Instant, Name
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import outbox as outbox_table
@@ -41,7 +41,10 @@ class Beat:
 
 
 def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta) -> Beat:
-    """Say that a worker lives, and how far behind it is with what it takes, and look around; one statement on PostgreSQL."""
+    """Say that a worker lives, and how far behind it is with what it takes, and look around; one statement on PostgreSQL.
+
+    Raises: StoreUnavailable while a recovery is not finished; then the transaction is to be rolled back, so that the worker did not beat.
+    """
     dialect = of(connection)
     written = _beat_statement(connection, dialect, incarnation, role, link_up_at, behind)
     if dialect.returns_from_cte:
@@ -50,6 +53,7 @@ def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: dat
     else:
         now = connection.execute(written).scalar_one()
         rows = connection.execute(_look(connection, dialect, sa.literal(now, Instant), incarnation, None)).all()
+    unfinished.refuse(rows[0].is_unfinished)
     # The statement does not see the row that it writes.
     links = [at for at in (rows[0].link_up_at, link_up_at) if at is not None]
     return Beat(
@@ -127,6 +131,7 @@ def _look(
         deadlines.next_due_at(dialect.instant(connection)).label("next_due_at"),
         first_link.label("link_up_at"),
         participants.unwell().label("unwell"),
+        unfinished.STANDS.label("is_unfinished"),
     )
     one_row = (one if beaten is None else one.select_from(beaten)).subquery("one")
     dead = _dead(incarnation, silent_since)

@@ -144,14 +144,15 @@ def test_what_is_missing_is_said(site: Site, escrow_with: With, monkeypatch: pyt
     assert (result.exit_code, "The recorder is off" in result.stderr) == (1, True)
 
     oldest = recorder.Position(offset=7, sha256="")
-    monkeypatch.setattr(recorder, "first", lambda *_: oldest)
-    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter(()))
+    monkeypatch.setattr(recorder, "first", lambda *_, **_more: oldest)
+    asked = recorder.Recorded(offset=7, wire=Wire(content_type="text/plain", headers={}, body=b""), user_id=None)
+    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter((asked,)))
     escrow = escrow_with(site.settings())
     for start, said in (("first", "what was said before"), ("3", "from offset 3 on"), ("2026-01-01T00:00:00Z", "may be beyond")):
         result = escrow(*INVENTORY, start)
         assert (result.exit_code, "The recorder begins at offset 7" in result.stderr, said in result.stderr) == (1, True, True), start
     assert "retention" not in escrow(*INVENTORY, "7").stderr
-    monkeypatch.setattr(recorder, "first", lambda *_: None)
+    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter(()))
     assert "The recorder is empty" in escrow(*INVENTORY, "first").stderr
 
     with site.house.engine.begin() as connection:
