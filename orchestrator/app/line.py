@@ -278,7 +278,8 @@ class Line:
             self._sending.put_back_confirmed(confirmed)
             return self._bisect(works, error)
         except Exception as error:  # noqa: BLE001  # a bug of ours, or rows that are damaged: whatever meets it is set aside alone
-            _log.exception("a batch cannot be handled", action="batch_refused", count=len(works))
+            if len(works) == 1:
+                _log.exception("an input cannot be handled", action="input_refused", order_id=works[0].order_id)
             self._sending.put_back_confirmed(confirmed)
             return self._bisect(works, InvariantViolated(f"{type(error).__name__}: {error}"))
 
