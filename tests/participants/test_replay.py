@@ -425,6 +425,7 @@ def test_a_real_process_takes_no_command_before_the_end(escrow: Escrow, sqlite_e
         assert len(rest) == 3
         assert {row["order_id"]: row["state"] for row in (*page, *rest)}["undone"] == "undone"
         assert process.terminate() == 0
+        assert '"trouble"' not in process.text(), "it had something to say before its link was up"
     with Process("participants.inventory", "run", *options, "--new", output=tmp_path / "log2") as process:
         door = process.wait_for_line("inventory: http").split()[-1]
         process.wait_for_http(f"{door}/healthz")
