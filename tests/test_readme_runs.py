@@ -125,7 +125,8 @@ def test_the_commands_without_services(tmp_path: Path) -> None:
 def test_the_commands_with_services(tmp_path: Path, postgres_url: str) -> None:
     """If it failed, whoever follows the README from a database and a broker on would not come to a running installation."""
     [text] = blocks("run: services")
-    told = dict(line.removeprefix("export ").split("=", 1) for line in commands(text) if line.startswith("export "))
+    told = dict(shlex.split(line)[1].split("=", 1) for line in commands(text) if line.startswith("export "))
+    make_token = told.pop("ESCROW_TOKEN")
     assert set(told) == {"ESCROW_DATABASE_URL", "ESCROW_AMQP_URL", "ESCROW_METRICS_ADDRESS"}
     namespace = f"readme-{uuid4().hex[:10]}"
     env = {**told, "ESCROW_DATABASE_URL": postgres_url, "ESCROW_AMQP_URL": amqp_url(), "ESCROW_NAMESPACE": namespace}
@@ -139,6 +140,8 @@ def test_the_commands_with_services(tmp_path: Path, postgres_url: str) -> None:
                 stayed[-1].wait_for_line(ready)
             elif line.startswith("escrow doctor"):
                 eventually(partial(shell, line, tmp_path, env), 30)
+            elif "ESCROW_TOKEN" in line:
+                assert shell(f"echo {make_token}", tmp_path, env).startswith("escrow_")
             elif not line.startswith("export "):
                 shell(line, tmp_path, env)
         assert [process.terminate() for process in stayed] == [0] * len(STAYING)

@@ -70,7 +70,9 @@ class Summary:
 def tell(
     journals: Iterable[tuple[str, Iterable[Line]]], participant: str, rulebooks: Rulebooks, since: datetime | None, summary: Summary
 ) -> Iterator[Told]:
-    """What a participant was sent, and told, since an instant (None: ever), order by order, in the order of its journal.
+    """What a participant did and told since an instant (None: ever), order by order, in the order of its journal.
+
+    A command is of the time of its answer; one that has none, of the time when it was first sent.
 
     `summary` is counted up. Memory is bounded by one order.
     """
@@ -93,6 +95,7 @@ def tell(
 @dataclass(frozen=True, slots=True)
 class _Sent:
     seq: int
+    at: datetime
     message: Envelope
 
 
@@ -122,10 +125,7 @@ class _Past:
         if self._watches is None:
             self._watches = any(step.participant == self._participant for step in self._rulebook().watched)
         if self._watches and line[_MESSAGE_ID] is not None and line[_SOURCE] != self._participant:
-            # Of before the instant, too: what was done since may be an answer to it.
             self._causes[line[_MESSAGE_ID]] = line[_INPUT]
-        if self._since is not None and line[_AT] < self._since:
-            return
         if _SENDS in line[_EFFECTS]:
             for command in canonical.load(line[_EFFECTS])["commands"]:
                 if command["participant"] == self._participant:
@@ -138,14 +138,16 @@ class _Past:
         if self._replay.seq == 0 or not (self._sent or self._said):
             return []
         answers, too_late, facts = self._answers()
-        found: list[tuple[int, Told]] = [(fact.seq, ReplayedFact(message=fact.message)) for fact in facts]
+        found: list[tuple[int, Told]] = [(fact.seq, ReplayedFact(message=fact.message)) for fact in facts if self._is_since(fact)]
         for command_id, sent in self._sent.items():
             answer, outcome = answers.pop(command_id, (None, None))
-            if answer is None and command_id in too_late:
+            if (answer is None and command_id in too_late) or not self._is_since(answer or sent):
                 continue
             message = self._acted_on(command_id, answer.message) if answer is not None else None
             found.append((sent.seq, _command(message or sent.message, answer, outcome)))
         for command_id, (answer, outcome) in answers.items():
+            if not self._is_since(answer):
+                continue
             message = self._acted_on(command_id, answer.message)
             if message is None:
                 self.causes_unknown += 1
@@ -154,9 +156,15 @@ class _Past:
         told = [message for _, message in sorted(found, key=lambda one: one[0])]
         # What came too late came after its undo, whatever was sent first.
         for command_id, answer in too_late.items():
+            if not self._is_since(answer):
+                continue
             message = self._sent[command_id].message if command_id in self._sent else self._acted_on(command_id, answer.message)
             told += [] if message is None else [_command(message, answer, "too_late")]
         return told
+
+    def _is_since(self, sent: _Sent) -> bool:
+        """Whether it was sent, or said, since the instant."""
+        return self._since is None or sent.at >= self._since
 
     def _answers(self) -> tuple[dict[str, tuple[_Sent, Outcome]], dict[str, _Sent], list[_Sent]]:
         """By command id the first answer, and the first that it was too late; and what the participant told by itself."""
@@ -168,7 +176,7 @@ class _Past:
             command_id, name = said.message.commandid, said.message.type
             if command_id is None and name in watched:
                 command_id = watched[name]
-                said = _Sent(said.seq, replace(said.message, commandid=command_id))  # noqa: PLW2901 - read as its answer
+                said = replace(said, message=replace(said.message, commandid=command_id))  # noqa: PLW2901 - read as its answer
             if command_id is None:
                 facts.append(said)
             elif name == COMMAND_TOO_LATE:
@@ -219,7 +227,7 @@ class _Past:
             attempt=attempt,
             epoch=command["epoch"],
         )
-        self._sent[command_id] = _Sent(line[_SEQ], message)
+        self._sent[command_id] = _Sent(line[_SEQ], line[_AT], message)
 
     def _note_said(self, line: Line) -> None:
         message = message_of(canonical.load(line[_INPUT])["message"])
@@ -231,7 +239,7 @@ class _Past:
         )
         if is_answer or message.commandid is None:
             self._heard.add(message.id)
-            self._said.append(_Sent(line[_SEQ], message))
+            self._said.append(_Sent(line[_SEQ], line[_AT], message))
 
     def _rulebook(self) -> Rulebook:
         fields = self._replay.document["fields"]

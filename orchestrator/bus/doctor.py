@@ -31,6 +31,10 @@ FRAME_BYTES_MIN = 80 * 1024
 _START = "start a worker, which declares it, or load the definitions of deploy/rabbitmq."
 
 
+#: So many missing exchanges and queues have one line together.
+_MANY_MISSING = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing examined."""
@@ -150,13 +154,25 @@ class _Examination:
     def checks(self, topology: Topology, participants: Collection[str], retention: Retention | None) -> list[Check]:
         """Everything that Escrow needs, in the order it is declared."""
         recorder = [] if retention is None else recording(topology, retention)
-        return [
+        checks = [
             *(self._part(part) for part in [*inbound(topology), *outbound(topology, participants), *recorder]),
             self._write(topology.commands, sorted(participants)),
             self._write(topology.announcements, ["escrow-doctor"]),
             self._read(topology.inbox),
             *([self._write(topology.recorder, ["escrow-doctor"]), self._read(topology.recorder)] if recorder else []),
         ]
+        return self._summed_up(checks)
+
+    def _summed_up(self, checks: list[Check]) -> list[Check]:
+        """Before the first worker everything is missing, and one act makes it: that is said once."""
+        names = sorted(name for name, fix in self.missing.items() if fix == _START)
+        if len(names) < _MANY_MISSING:
+            return checks
+        absent = [check for check in checks if check.fix == _START]
+        said = Check("topology", False, f"missing: {', '.join(names)}", _START)
+        first = checks.index(absent[0])
+        left = [check for check in checks if check not in absent]
+        return [*left[:first], said, *left[first:]]
 
     def _part(self, part: Part) -> Check:
         if isinstance(part, Binding):

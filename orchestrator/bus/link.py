@@ -260,7 +260,7 @@ class Link:
             return
         trouble = self._consider(explain(reason, addresses([self._nodes[self._place]])))
         if self.trouble is None or str(trouble) != str(self.trouble):
-            _log.warning(f"The broker link is down: {trouble}", action="bus.link_down", link=self.name)
+            _log.warning(f"The broker link is down, and Escrow goes on trying: {trouble}", action="bus.link_down", link=self.name)
         self.trouble = trouble
 
     def _consider(self, trouble: Trouble) -> Trouble:

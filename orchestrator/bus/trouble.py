@@ -74,7 +74,7 @@ def explain(error: BaseException, where: str) -> Trouble:
 
 
 _LOOK = "nothing when it passes, as after the loss of a node; else see `rabbitmqctl list_queues name leader online policy`."
-_WAIT = "see that it runs and that the address is right; Escrow goes on trying."
+_WAIT = "see that it runs and that the address is right."
 
 
 def _refused(code: int, text: str) -> Trouble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,12 +16,16 @@ from orchestrator.cli.db import database_url
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, print_fields, print_json, print_line, print_table, when
 from orchestrator.cli.session import Session, session_of
-from orchestrator.errors import SettingsError
+from orchestrator.contract.canonical import format_time
+from orchestrator.errors import Conflict, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.store.backup import Manifest
     from orchestrator.store.engine import Engine
+
+#: What a server says that has no such database.
+_NO_DATABASE = re.compile(r'database "([^"]+)" does not exist')
 
 app = typer.Typer(no_args_is_help=True, help="Back the database up, look at backups, and keep only some.")
 
@@ -51,14 +56,17 @@ def list_backups(ctx: typer.Context, directory: DirOption = None, output: Output
     from orchestrator.store import backup
 
     session = session_of(ctx)
-    found = backup.read_all(_directory(session, directory))
+    place = _directory(session, directory)
+    if not place.is_dir():
+        raise SettingsError(f"There is no directory {place}. Fix: correct ESCROW_BACKUP_DIR, or --dir; `escrow backup create` makes it.")
+    found = backup.read_all(place)
     if output is Format.JSON:
         print_json({"items": [asdict(manifest) for manifest in found]})
         return
     now = session.now()
     rows = [(each.name, each.kind, when(each.taken_at, now), each.orders, each.entries, each.bytes, each.schema_revision) for each in found]
     columns = ("name", "kind", "taken", "orders", "entries", "bytes", "schema")
-    print_table(columns, rows, empty="There is no backup: `escrow backup create`.")
+    print_table(columns, rows, empty=f"There is no backup in {place}: `escrow backup create` writes one.")
 
 
 @app.command()
@@ -68,7 +76,7 @@ def verify(
     directory: DirOption = None,
     into: Annotated[
         str | None,
-        typer.Option(help="An empty database (a URL): restore it there, and verify every journal."),
+        typer.Option(help="A database (a URL) that is empty each time: restore it there, and verify every journal."),
     ] = None,
 ) -> None:
     """See that a backup is as it was written; with `--into` that it can be restored and its journals agree. Ends with 1 when not."""
@@ -81,6 +89,7 @@ def verify(
         note(f"escrow: The backup {name} is damaged: {wrong}.")
         raise typer.Exit(ExitCode.FINDINGS)
     if into is not None:
+        _refuse_filled(session, into)
         _restore(session, place, manifest, into, replace=False)
     print_line(f"The backup {name} is as it was written{'' if into is None else ', and what it restores agrees with its journals'}.")
 
@@ -141,6 +150,8 @@ def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, rep
     from orchestrator.store import backup, recovery, schema
     from orchestrator.store.engine import make_engine
 
+    with _reachable(session, url):
+        pass
     engine = make_engine(url, clock=session.now)
     try:
         backup.restore(engine, place, manifest, replace=replace)
@@ -157,6 +168,38 @@ def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, rep
             f"{manifest.entries} entries, {len(report.findings)} findings. Fix: restore another backup."
         )
         raise typer.Exit(ExitCode.FINDINGS)
+
+
+def _refuse_filled(session: Session, url: str) -> None:
+    """What a scheduled verification restores into must not be the real database by mistake."""
+    from orchestrator.store import backup
+
+    with _reachable(session, url) as engine:
+        if (changed := backup.last_change(engine)) is not None:
+            raise Conflict(
+                f"The database of --into holds orders, the last changed at {format_time(changed)}. Fix: name an empty one; "
+                "of one that is for this alone, empty it each time: dropdb NAME; createdb NAME."
+            )
+
+
+@contextmanager
+def _reachable(session: Session, url: str) -> Iterator[Engine]:
+    """The database, which may be empty. Raises: SettingsError when the server has none of the name; StoreUnavailable."""
+    from orchestrator.store.dialect import reading
+    from orchestrator.store.engine import make_engine
+
+    engine = make_engine(url, clock=session.now)
+    try:
+        with reading(engine):
+            pass
+        yield engine
+    except StoreUnavailable as error:
+        if missing := _NO_DATABASE.search(str(error)):
+            name = missing[1]
+            raise SettingsError(f"There is no database {name} on the server. Fix: make it: createdb --owner=USER {name}.") from error
+        raise
+    finally:
+        engine.dispose()
 
 
 @contextmanager

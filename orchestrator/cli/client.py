@@ -206,7 +206,8 @@ def _line(status: int, problem: Mapping[str, Any]) -> str:
     # The detail names the first findings itself.
     parts += [f"{item.get('location', 'request')}: {item.get('message', '')}." for item in found if str(item.get("message")) not in detail]
     next_step = _NEXT.get(status, problem.get("next"))
-    if next_step:
+    # A detail with a fix of its own says it better than the catalogue, which speaks of all problems of its kind.
+    if next_step and " Fix: " not in detail:
         parts.append(str(next_step))
     return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts)
 

@@ -41,7 +41,7 @@ def command(
     with progress_bar("Rebuilding") as progress:
         result = session.rebuild(session.settings(), order_id=order_id, processes=parallel, progress=progress)
     if order_id is not None and not (result.orders or result.findings):
-        raise NotFound(f"No table knows the order {order_id}.")
+        raise NotFound(f"No table knows the order {order_id}. Fix: `escrow verify` names the orders that something is wrong with.")
     if output is Format.JSON:
         print_json(asdict(result))
     else:

@@ -118,7 +118,8 @@ def _page(url: str, after: str) -> dict[str, Any]:
         answer = httpx.get(f"{url.rstrip('/')}/ledger", params={"after": after, "limit": _ROWS}, timeout=30).raise_for_status()
         page: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise RequestError(f"The ledger of the participant at {url} cannot be read: {error}. Fix: name the address it printed.") from error
+        said = str(error).rstrip(".")
+        raise RequestError(f"The ledger of the participant at {url} cannot be read: {said}. Fix: name the address it printed.") from error
     return page
 
 
@@ -138,7 +139,11 @@ def _tell(found: Recovered) -> None:
         f"Now {found.after.orders} orders, {found.after.entries} journal entries; before {found.before.orders}, {found.before.entries}."
     )
     if found.after.parked:
-        print_line(f"Messages wait for orders that do not exist: {', '.join(found.after.parked)}. Whoever placed these was not answered.")
+        print_line(
+            f"Messages wait for orders that do not exist: {', '.join(found.after.parked)}. Participants worked for them, and what opened "
+            "them is neither in the database nor in the recorder. They may have been accepted: look for them with their senders, and place "
+            "them again under the same ids."
+        )
 
 
 def _tell_rest(report: _Report) -> None:

@@ -30,6 +30,7 @@ def run(role: Literal["serve", "worker"], *, api: tuple[str, int] | None = None)
     probes = Server(create_probes(process.services), host=probes_host, port=probes_port)
     server = None if api is None else Server(create_app(process.services), host=api[0], port=api[1])
     probes.start()
+    logs.get(__name__).info(f"metrics and health on {probes.url}", action="metrics", url=probes.url)
     process.start()
     if server is not None:
         server.start()

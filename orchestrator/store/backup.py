@@ -25,7 +25,7 @@ from alembic.runtime.migration import MigrationContext
 from orchestrator.config import environment_with
 from orchestrator.contract import canonical
 from orchestrator.contract.canonical import format_time, parse_time
-from orchestrator.errors import NotFound, RequestError, SettingsError
+from orchestrator.errors import Conflict, NotFound, RequestError, SettingsError
 from orchestrator.store import workers
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.recovery import MARK
@@ -151,14 +151,15 @@ def prune(directory: Path, keep: int) -> list[str]:
 def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: bool) -> None:
     """Bring a backup into the database of `engine`, all or nothing on PostgreSQL; on SQLite the file is replaced whole.
 
-    Raises: RequestError when it is damaged or of the other kind, Escrow runs, or the database holds orders and `replace` is False.
+    Raises: RequestError when it is damaged or of the other kind, or the database holds orders and `replace` is False; Conflict while
+    Escrow runs.
     """
     if wrong := damage(directory, manifest):
         raise RequestError(f"The backup {manifest.name} is damaged: {wrong}. Fix: take another one.")
     if manifest.kind != engine.dialect.name:
         raise RequestError(f"The backup {manifest.name} is of {manifest.kind}, and the database is {engine.dialect.name}.")
     if running := _running(engine):
-        raise RequestError(f"Escrow runs on this database: {', '.join(running)}. Fix: stop every worker and the API first.")
+        raise Conflict(f"Escrow runs on this database: {', '.join(running)}. Fix: stop every worker and the API first.")
     if not replace and (there := last_change(engine)) is not None:
         newer = " It is newer than the backup." if there > parse_time(manifest.taken_at) else ""
         raise RequestError(

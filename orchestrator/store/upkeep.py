@@ -67,8 +67,7 @@ def verify_all(engine: sa.Engine, *, deep: bool = False, processes: int = 1, pro
         report += part
         if progress is not None:
             progress(report.entries, total)
-    counted = restore.verify((), verify.Projection(), verify.counter_sums(engine))
-    return report + counted + Report(moving=verify.moved_since(engine, begun_at))
+    return restore.recount(report, verify.counter_sums(engine)) + Report(moving=verify.moved_since(engine, begun_at))
 
 
 def rebuild_all(engine: sa.Engine, *, actor: str, processes: int = 1, progress: Progress | None = None) -> Rebuilt:

@@ -103,6 +103,12 @@ class Ledger:
         waiting = sa.exists(sa.select(self.replay).where(self.replay.c.state == "waiting"))
         return bool(connection.execute(sa.select(waiting)).scalar_one())
 
+    def size(self, connection: sa.Connection, limit: int) -> int:
+        """How many commands, facts and events of others it knows; counted up to one more than `limit`."""
+        known = [sa.select(sa.literal(1)).select_from(table) for table in (self.commands, self.facts, self.heard)]
+        counted = sa.union_all(*known).limit(limit + 1).subquery()
+        return connection.execute(sa.select(sa.func.count()).select_from(counted)).scalar_one()
+
     def known(self, connection: sa.Connection, after: str, limit: int) -> list[dict[str, str | None]]:
         """Rows as JSON values, by command id; `answered_at` is what the stored answer says (RFC 3339), None where there is none."""
         c = self.commands.c

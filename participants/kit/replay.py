@@ -25,6 +25,8 @@ State = Literal["waiting", "ended", "over"]
 
 #: Why the state is to be rebuilt: the participant is new. The only cause there is.
 _NEW: Final = "new"
+#: Rows of a ledger that are counted: enough to tell one that has just begun.
+_ROWS_COUNTED_MAX = 1_000
 
 
 class Replay:
@@ -91,16 +93,26 @@ class Replay:
 
     def _begin(self, connection: sa.Connection, *, new: bool) -> bool:
         if connection.execute(sa.select(self._table.c.cause)).one_or_none() is not None:
-            return self._read(connection)[0] != "over"
+            is_over = self._read(connection)[0] == "over"
+            if new and is_over:
+                self._tell_not_new(connection)
+            return not is_over
         if not new:
             return False
         if not self._participant.ledger.is_empty(connection):
-            self._log.info("It was started as new, and has a ledger: an ordinary start.", extra={"action": "not_new"})
+            self._tell_not_new(connection)
             return False
         request = self._participant.enqueue_request(connection, {"events": sorted(self._participant.hearing)})
         connection.execute(sa.insert(self._table).values(cause=_NEW, request_id=request.message.message_id, state="waiting"))
         self._log.info("It is new: it takes no command before its state is replayed.", extra={"action": "replay_awaited"})
         return True
+
+    def _tell_not_new(self, connection: sa.Connection) -> None:
+        """No warning: the flag may stay on for ever. Whoever meant it sees by the number whether this is the ledger of old."""
+        rows = self._participant.ledger.size(connection, _ROWS_COUNTED_MAX)
+        number = f"more than {_ROWS_COUNTED_MAX}" if rows > _ROWS_COUNTED_MAX else str(rows)
+        said = "It was started as new, and has a ledger of %s rows: an ordinary start. Fix if it lost its state: empty its database first."
+        self._log.info(said, number, extra={"action": "not_new"})
 
     def _read(self, connection: sa.Connection) -> tuple[State, str | None]:
         row = connection.execute(sa.select(self._table)).one_or_none()

@@ -26,7 +26,7 @@ from participants.kit.database import connect
 from participants.kit.faults import Faults, Settings
 from participants.kit.participant import Participant
 from participants.kit.rabbit import RabbitTransport
-from participants.kit.stages import stages
+from participants.kit.stages import Stage, stages
 
 DatabaseUrl = Annotated[
     str, typer.Option(envvar="PARTICIPANT_DATABASE_URL", help="Its own database: sqlite:///FILE or postgresql+psycopg://…")
@@ -54,6 +54,8 @@ Choreographed = Annotated[
 
 AMQP_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 NAMESPACE = "escrow"
+#: How long a start waits for the link before it begins without, in seconds; a stop waits for that, too.
+LINK_WITHIN_S = 1.0
 
 
 class Tell(StrEnum):
@@ -203,13 +205,19 @@ def serve(
     typer.echo(f"{participant.name}: {control.url}")
     sys.stdout.flush()
     try:
-        stage.loop.run(stop)
+        _run(stage, stop)
         for stage in coming:
             present.append(stage)
-            stage.loop.run(stop)
+            _run(stage, stop)
     finally:
         control.close()
         engine.dispose()
+
+
+def _run(stage: Stage, stop: threading.Event) -> None:
+    """The loop begins with what the outbox held, and would call it trouble that the link is not up in its first moment."""
+    stage.transport.wait_until_up(LINK_WITHIN_S)
+    stage.loop.run(stop)
 
 
 def _fail(message: str) -> NoReturn:

@@ -203,6 +203,31 @@ def test_a_time_limits_it(street: Street) -> None:
     assert street.past_of("inventory", datetime(2030, 1, 1, tzinfo=UTC))[0] == []
 
 
+def test_what_was_under_way_at_the_time_is_told(street: Street) -> None:
+    """If it failed, work that was asked for before noon and done after it would be missing, and said to be of an unknown cause."""
+    street.away = {"inventory"}
+    street.say(placed("asked"))
+    street.say(placed("asked-too"))
+    street.say(placed("early"), event("shop", "OrderCancelRequested", "early", {}))
+    noon = street.house.clock + timedelta(seconds=10)
+    street.house.clock = noon
+    street.come_back("inventory", backwards=True)
+    street.away = {"inventory"}
+    street.house.clock += timedelta(seconds=10)
+    street.say(placed("later"))
+    told, summary = street.past_of("inventory", noon)
+    assert {(one.message.subject, *each) for one, each in zip(told, shape(told), strict=True)} == {
+        ("asked", "ReserveInventory", "InventoryReserved", "done"),
+        ("asked-too", "ReserveInventory", "InventoryReserved", "done"),
+        ("early", "ReleaseInventory", "InventoryReleased", "undone"),
+        ("early", "ReserveInventory", COMMAND_TOO_LATE, "too_late"),
+        ("later", "ReserveInventory", None, None),
+    }
+    assert summary.causes_unknown == 0
+    evening = street.house.clock + timedelta(seconds=10)
+    assert street.past_of("inventory", evening)[0] == []
+
+
 def test_what_was_refused_or_is_no_answer_is_none(small_house: House, tmp_path: Path) -> None:
     """If it failed, an event of somebody else, or one that says nothing about the command, would pass for its answer."""
     street = Street(small_house, tmp_path, ())

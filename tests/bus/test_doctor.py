@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.bus.doctor import Check, examine
-from orchestrator.contract import Wire
+from orchestrator.contract import Topology, Wire
 from tests.bus.conftest import PARTICIPANTS, RabbitWorld
 from tests.support.processes import free_port
 
@@ -41,6 +41,16 @@ def test_missing_queue_is_reported_and_not_made(rabbit: RabbitWorld) -> None:
     assert f"queue {name}" in failed
     assert len(failed) == 2
     assert f"queue {name}" in _failed(examine(rabbit.url, rabbit.topology, PARTICIPANTS))
+
+
+def test_before_the_first_worker_one_line_says_what_to_do(rabbit: RabbitWorld) -> None:
+    """Broken: a newcomer would read twenty faults, and look for twenty causes."""
+    empty = Topology(f"{rabbit.topology.namespace}.none")
+    failed = _failed(examine(rabbit.url, empty, PARTICIPANTS))
+
+    assert list(failed) == ["topology"]
+    assert failed["topology"].fix.startswith("start a worker")
+    assert {empty.inbox, empty.events, empty.command_queue("payment")} <= {*failed["topology"].detail.removeprefix("missing: ").split(", ")}
 
 
 def test_other_arguments_are_reported(rabbit: RabbitWorld) -> None:

@@ -102,7 +102,7 @@ def test_not_configuring_what_is_missing_is_said_with_the_rights_to_give(broker:
     assert {f"queue {TOPOLOGY.inbox}", f"exchange {TOPOLOGY.commands}"} <= set(found)
     assert "NOT_FOUND" in found[f"queue {TOPOLOGY.inbox}"].detail
     assert all("then start a worker" in found[name].fix for name in (f"queue {TOPOLOGY.inbox}", f"exchange {TOPOLOGY.commands}"))
-    assert examine(broker.url, TOPOLOGY, PARTICIPANTS)[5].detail == found[f"exchange {TOPOLOGY.events}"].detail, "asking made it"
+    assert f"{TOPOLOGY.events}," in examine(broker.url, TOPOLOGY, PARTICIPANTS)[5].detail, "asking made it"
 
     carry_out(broker, found[f"queue {TOPOLOGY.inbox}"].fix)
     declare(url, TOPOLOGY, PARTICIPANTS)

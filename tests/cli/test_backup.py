@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.config import Settings
+from orchestrator.store.tables import journal
+from tests.app.house import House, answer, placed
 from tests.cli.kit import Escrow
+from tests.support.processes import ROOT
+from tests.support.services import fresh_postgres
 
 With = Callable[[Settings], Escrow]
 
@@ -54,3 +61,76 @@ def test_no_directory_and_no_such_backup_are_told(escrow: Escrow, escrow_with: W
     nowhere = escrow_with(Settings(database_url="sqlite:///x.db"))
     assert "ESCROW_BACKUP_DIR" in nowhere("backup", "list").stderr
     assert escrow("backup", "verify", "none").exit_code == 3
+
+
+def test_no_backup_is_told_from_no_directory(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, a slip in the directory would read as if there were no backup, when one is needed most."""
+    result = escrow("backup", "list", "--dir", str(tmp_path / "slip"))
+    assert (result.exit_code, f"no directory {tmp_path}/slip" in result.stderr) == (2, True)
+    (tmp_path / "backups").mkdir()
+    result = escrow("backup", "list")
+    assert (result.exit_code, f"no backup in {tmp_path}/backups" in result.stderr) == (0, True)
+
+
+def test_while_a_process_runs_a_restore_is_refused(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, a script could not tell a restore that is to be tried again from one that was asked for wrongly."""
+    escrow("backup", "create", "--name", "one")
+    house = House(f"sqlite:///{tmp_path}/escrow.db")
+    house.clock = escrow.session.now()
+    house.store.beat("worker-1", "worker", None)
+    house.close()
+    result = escrow("restore", "--backup", "one", "--replace")
+    assert (result.exit_code, "worker-1" in result.stderr) == (4, True)
+
+
+def test_a_verification_wants_an_empty_database_each_time(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, the second night of a schedule would name an option that the command has not, or restore over a real database."""
+    house = House(f"sqlite:///{tmp_path}/escrow.db")
+    house.handle(placed("o-1"))
+    house.close()
+    escrow("backup", "create", "--name", "one")
+    scratch = f"sqlite:///{tmp_path}/scratch.db"
+    assert escrow("backup", "verify", "one", "--into", scratch).exit_code == 0
+    result = escrow("backup", "verify", "one", "--into", scratch)
+    assert (result.exit_code, "createdb NAME" in result.stderr, "--replace" in result.stderr) == (4, True, False)
+
+
+@pytest.mark.real
+def test_a_database_that_is_not_there_is_told_with_what_makes_it(escrow: Escrow, escrow_with: With, tmp_path: Path) -> None:
+    """If it failed, an operator whose server is new would read the server's FATAL, in the middle of the night."""
+    escrow("backup", "create", "--name", "one")
+    with fresh_postgres() as url:
+        missing = escrow_with(Settings(database_url=f"{url}_gone", backup_dir=tmp_path / "backups"))
+        result = missing("restore", "--backup", "one")
+    assert (result.exit_code, "createdb --owner=USER escrow_test_" in result.stderr) == (2, True)
+
+
+@pytest.mark.real
+def test_a_damaged_journal_is_mended_from_a_backup(escrow_with: With, tmp_path: Path) -> None:
+    """If it failed, the page would name statements that do not bring an altered entry back."""
+    page = (
+        (ROOT / "docs" / "how-to" / "verify-and-rebuild.md")
+        .read_text(encoding="utf-8")
+        .replace("order-8412", "o-1")
+        .replace("seq = 3", "seq = 2")
+    )
+    delete, copy_out, copy_in = re.findall(r'psql [a-z]+ -c "([^"]+)"', page)
+    with fresh_postgres() as url, fresh_postgres() as scratch:
+        escrow = escrow_with(Settings(database_url=url, backup_dir=tmp_path))
+        escrow("db", "upgrade")
+        house = House(url)
+        house.handle(placed("o-1"))
+        house.handle(answer("o-1", "reserve_inventory", "InventoryReserved"))
+        assert escrow("backup", "create", "--name", "one").exit_code == 0
+        assert escrow("backup", "verify", "one", "--into", scratch).exit_code == 0
+        with house.engine.begin() as connection:
+            connection.execute(sa.update(journal).where(journal.c.seq == 2).values(reason="altered"))
+        house.close()
+        assert escrow("verify").exit_code == 1
+        plain = [each.replace("+psycopg", "") for each in (url, scratch)]
+        with psycopg.connect(plain[0]) as damaged, psycopg.connect(plain[1]) as whole:
+            damaged.execute(delete)
+            with whole.cursor().copy(copy_out) as rows, damaged.cursor().copy(copy_in) as into:
+                for row in rows:
+                    into.write(row)
+        assert escrow("verify").exit_code == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app.rebuild import Rebuilt
-from orchestrator.app.restore import Discrepancy, Report
+from orchestrator.app.restore import Discrepancy, Report, rebuild_order
 from orchestrator.config import Settings
 from tests.cli.kit import Escrow
 
@@ -207,9 +207,23 @@ def test_verify_tells_what_is_no_finding_apart(migrated: Escrow) -> None:
     result = migrated("verify", "--deep")
 
     assert result.exit_code == 0
-    assert "Decided again: 80" in result.stderr
-    assert "2 entries were written in another form" in result.stderr
-    assert "3 orders were opened or moved meanwhile" in result.stderr
+    assert "Orders: 9, journal entries: 80, decided again: 80. All agree." in result.stdout
+    assert "2 entries were written in another form" in result.stdout
+    assert "3 orders were opened or moved meanwhile" in result.stdout
+    assert result.stderr == ""
+
+
+def test_verify_says_when_to_rebuild_all(migrated: Escrow) -> None:
+    """After a table was emptied an operator would rebuild thousands of orders one by one; or all of them, stopping everything, for one."""
+
+    def differ(number: int) -> Report:
+        found = (Discrepancy(order_id=f"o-{n}", what="its row is missing", mend=rebuild_order(f"o-{n}")) for n in range(number))
+        return Report(orders=number, findings=tuple(found))
+
+    migrated.session.verify = lambda _, **__: differ(11)
+    assert "stop every `serve` and `worker`, then `escrow rebuild`" in migrated("verify").stdout
+    migrated.session.verify = lambda _, **__: differ(10)
+    assert "stop every" not in migrated("verify").stdout
 
 
 def test_verify_and_rebuild_pass_on_what_was_asked(migrated: Escrow) -> None:
@@ -238,7 +252,7 @@ def test_rebuild_of_a_new_database_does_nothing(migrated: Escrow) -> None:
     assert json.loads(migrated("rebuild", "-o", "json").stdout)["mended"] == 0
     unknown = migrated("rebuild", "--order", "nobody")
     assert unknown.exit_code == 3
-    assert "No table knows the order nobody" in unknown.stderr
+    assert "No table knows the order nobody. Fix: `escrow verify` names" in unknown.stderr
     assert migrated("rebuild", "--order", "no body").exit_code == 2
 
 

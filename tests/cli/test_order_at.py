@@ -77,3 +77,14 @@ def test_what_is_no_moment_is_not_sent(api: Api, escrow: Escrow, moment: str) ->
     result = escrow("order", "at", "order-1", moment)
     assert (result.exit_code, api.requests) == (2, [])
     assert "neither an entry of its history" in result.stderr
+
+
+def test_a_fix_of_its_own_is_the_only_one(api: Api, escrow: Escrow) -> None:
+    """Two fixes would contradict each other: that of the order's time, and that of every address that is not found."""
+    kind = CATALOGUE["not_found"]
+    detail = "The order order-1 was not open at noon: it was opened at one. Fix: give that time or a later one."
+    said = {"title": kind.title, "code": kind.code, "detail": detail, "next": kind.next}
+    api.problem("GET", "/v1/orders/order-1/at/1", kind.status, **said)
+    result = escrow("order", "at", "order-1", "1")
+    assert result.exit_code == 3
+    assert result.stderr.rstrip().endswith("Fix: give that time or a later one.")

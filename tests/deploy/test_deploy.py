@@ -113,6 +113,30 @@ def test_the_settings_of_the_participants_are_all_told() -> None:
             assert [told[variable]] == [str(default) for default in defaults]
 
 
+def test_the_workers_can_write_backups() -> None:
+    """A scheduled backup would fail each night: a read-only file system, no directory, or no pg_dump of the server's version."""
+    document = compose()
+    worker = document["services"]["worker"]
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in worker["volumes"]}
+    assert mounted[worker["environment"]["ESCROW_BACKUP_DIR"]] in document["volumes"]
+    image = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    assert worker["environment"]["ESCROW_BACKUP_DIR"] in image, "a new volume has the owner that the directory has in the image"
+    server = re.search(r"postgres:(\d+)", document["services"]["postgres"]["image"])
+    client = re.search(r"FROM postgres:(\d+)", image)
+    assert server is not None
+    assert client is not None
+    assert int(client[1]) >= int(server[1])
+    assert all(f"/usr/lib/postgresql/{client[1]}/bin/{tool}" in image for tool in ("pg_dump", "pg_restore"))
+
+
+def test_the_unit_of_the_workers_may_write_where_the_settings_say() -> None:
+    """Whoever takes the directory of the example would have no backups, and an alert each day."""
+    [directory] = re.findall(r"(?m)^#?ESCROW_BACKUP_DIR=(.*)$", (DEPLOY / "env.example").read_text(encoding="utf-8"))
+    unit = (DEPLOY / "systemd" / "escrow-worker@.service").read_text(encoding="utf-8")
+    assert f"ReadWritePaths=-{directory}\n" in unit
+    assert f"install -d -o escrow -g escrow -m 700 {directory}" in (DEPLOY.parent / "docs/how-to/back-up-and-restore.md").read_text("utf-8")
+
+
 def test_only_the_api_is_published_and_only_on_loopback() -> None:
     """The database or the broker, with passwords that stand in this file, would be open to the network."""
     published = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}

@@ -123,7 +123,7 @@ def test_an_order_completes_with_the_least_rights(broker: RabbitServer, owner: U
 
     assert [text for text in texts if "ACCESS_REFUSED" in text] == []
     # Rebuilding needs no more than the line does.
-    assert "Decided again" in escrow(tmp_path, env, "verify", "--deep")
+    assert "decided again" in escrow(tmp_path, env, "verify", "--deep")
     assert "Made anew: 0." in escrow(tmp_path, env, "rebuild")
 
 

@@ -241,7 +241,27 @@ def test_only_one_that_is_new_and_knows_nothing_waits(engine: sa.Engine, caplog:
     with caplog.at_level(logging.INFO):
         assert not Replay(participant).begin(new=True)
     assert [record.action for record in caplog.records] == ["not_new"]  # type: ignore[attr-defined]
+    assert "has a ledger of 1 rows" in caplog.messages[0]
     assert participant.unsent() == []
+
+
+def test_the_flag_after_a_replay_is_said_to_mean_nothing(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """If it failed, somebody who lost the state again, and did not empty the database, would wait for a replay that never begins."""
+    replay = Replay(stocked(engine))
+    assert replay.begin(new=True)
+    replay.close()
+    with caplog.at_level(logging.INFO):
+        assert not Replay(stocked(engine)).begin(new=True)
+        assert not Replay(stocked(engine)).begin(new=False)
+    assert [record.action for record in caplog.records] == ["not_new"]  # type: ignore[attr-defined]
+
+
+def test_a_large_ledger_is_not_counted_through(engine: sa.Engine) -> None:
+    """If it failed, a participant with millions of rows would take long to start with a flag that means nothing."""
+    participant = stocked(engine)
+    participant.handle([encode(stock_received(f"r-{number}", "apple", 5)) for number in range(5)])
+    with engine.connect() as connection:
+        assert (participant.ledger.size(connection, 10), participant.ledger.size(connection, 3)) == (5, 4)
 
 
 def test_once_begun_it_is_waited_for_until_its_end(engine: sa.Engine) -> None:
@@ -407,6 +427,7 @@ def test_a_real_process_takes_no_command_before_the_end(escrow: Escrow, sqlite_e
         assert len(rest) == 3
         assert {row["order_id"]: row["state"] for row in (*page, *rest)}["undone"] == "undone"
         assert process.terminate() == 0
+        assert '"trouble"' not in process.text(), "it had something to say before its link was up"
     with Process("participants.inventory", "run", *options, "--new", output=tmp_path / "log2") as process:
         door = process.wait_for_line("inventory: http").split()[-1]
         process.wait_for_http(f"{door}/healthz")
