@@ -141,7 +141,7 @@ class _Course:
 
 
 class _KeptTally(Tally):
-    """A tally whose doubts outlive the process: what raised them is done with, and not met again."""
+    """A tally whose doubts outlive the process, as what raised them is not met again. The number of those not told is kept page by page."""
 
     def __init__(self, save: Callable[[], None], uncertain: list[tuple[str, str]], more: int) -> None:
         super().__init__(uncertain=uncertain, more=more)
@@ -283,6 +283,8 @@ class _Run:
             nonlocal done
             done += number
             self._guard.look()
+            if self._course.tally.more:
+                self._course.save()
             if self._progress is not None:
                 self._progress(done, total)
 
