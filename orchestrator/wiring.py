@@ -24,7 +24,8 @@ from orchestrator.app import restore
 from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
 from orchestrator.app.in_turn import InTurn
-from orchestrator.app.line import Limits, Line
+from orchestrator.app.intake import Limits
+from orchestrator.app.line import Line
 from orchestrator.app.marks import Marks
 from orchestrator.app.ports import Bus
 from orchestrator.app.rebuild import Rebuilt

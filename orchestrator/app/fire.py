@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from orchestrator import logs
 from orchestrator.app.ports import Due, Store
 from orchestrator.app.work import Work
 from orchestrator.saga.inputs import DeadlineDue
+
+_log = logs.get(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,21 +20,46 @@ class Hearing:
     #: After the link came up deadlines wait until the inbox was seen shorter than a batch, or this long.
     drain_grace_s: float
     batch_count_max: int
+    #: A longer time between two ticks means that this process stood still.
+    tick_gap_max_s: float
     consuming: bool = False
     drained: bool = False
+    #: Since when this worker hears without a break, by the database's clock; None: it does not, or has not told the database yet.
+    since_at: datetime | None = None
     _since_s: float = 0.0
+    _ticked_s: float | None = None
 
     def link_changed(self, *, consuming: bool, depth: int | None, at_s: float) -> None:
         """The consumer came or went. `at_s`: monotonic."""
         if consuming and not self.consuming:
             self._since_s = at_s
             self.drained = depth is not None and depth < self.batch_count_max
+        if not consuming:
+            self.since_at = None
         self.consuming = consuming
 
     def interrupted(self, at_s: float) -> None:
         """Nothing was taken for a while, for the database was away or this process stood still: replies may have queued up."""
         self._since_s = at_s
         self.drained = False
+
+    def ticked(self, ticked_s: float, at_s: float) -> None:
+        """A tick is taken, which was said at `ticked_s`. One that comes long after the one before tells that this process stood still."""
+        gap_s = ticked_s - self._ticked_s if self._ticked_s is not None else 0.0
+        if gap_s > self.tick_gap_max_s:
+            _log.warning("this process stood still, and heard nothing meanwhile", action="stood_still", seconds=round(gap_s, 1))
+            self.since_at = None
+            self.interrupted(at_s)
+        self._ticked_s = ticked_s
+
+    def beaten(self, now: datetime) -> None:
+        """The database was told of this worker at `now`, by its clock."""
+        if self.consuming and self.since_at is None:
+            self.since_at = now
+
+    def behind(self, at_s: float) -> timedelta:
+        """How old the last tick is. What came before it is handled: it stood in the queue before it."""
+        return timedelta(seconds=at_s - self._ticked_s) if self._ticked_s is not None else timedelta(0)
 
     def measured(self, depth: int | None, at_s: float) -> None:
         """The inbox was measured: short enough, or the grace is over, means that what was queued has been read."""

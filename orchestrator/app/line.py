@@ -11,8 +11,8 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from itertools import chain
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from orchestrator.app.culprit import bisect
 from orchestrator.app.fire import Hearing, due_work
 from orchestrator.app.fleet import Beat, Fleet, KeyRetention
 from orchestrator.app.handle import Context, handle, put_off
+from orchestrator.app.intake import Limits, Tick
 from orchestrator.app.ports import Bus, Delivery, LinkChanged, Settled
 from orchestrator.app.protection import Committed, Protection
 from orchestrator.app.sending import Sending
@@ -44,34 +45,9 @@ _STOPPING = "This process is stopping: ask another, or ask again."
 
 _log = logs.get(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The metronome's only word: beat, fire what is due, adopt what is orphaned."""
-
-    #: Monotonic, when it was said.
-    at_s: float
-
-
 _Answer = TypeVar("_Answer")
 #: What comes to a line from other threads.
 _Item = Delivery | Settled | LinkChanged | Work | Tick
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a line takes in."""
-
-    #: Accept a message only from the broker user that its `source` names.
-    require_user_id: bool
-    batch_count_max: int
-    batch_bytes_max: int
-    linger_s: float
-    drain_grace_s: float
-    #: A longer time between two ticks means that this process stood still, and heard nothing meanwhile (R9).
-    tick_gap_max_s: float
-    #: Commands that may lie in the queue of a participant that recovers, before it is sent more (R8).
-    queue_count_max: int
 
 
 class Line:
@@ -109,11 +85,11 @@ class Line:
             context.circuit, bus, fleet, watcher, batch_count_max=limits.batch_count_max, queue_count_max=limits.queue_count_max
         )
         self._key_retention = KeyRetention(fleet, batch_count_max=limits.batch_count_max)
-        self._hearing = Hearing(drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max)
+        self._hearing = Hearing(
+            drain_grace_s=limits.drain_grace_s, batch_count_max=limits.batch_count_max, tick_gap_max_s=limits.tick_gap_max_s
+        )
         self._link = LinkChanged(consuming=False, publishing=False)
         self._batch_before = 0
-        self._link_up_at: datetime | None = None
-        self._ticked_s: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="handler", daemon=True)
         #: Monotonic time of the last beat that the database answered; None before the first.
@@ -210,7 +186,7 @@ class Line:
             else:
                 until_s = 0.0
                 if isinstance(item, Tick):
-                    self._note_gap(item.at_s)
+                    self._hearing.ticked(item.at_s, self._monotonic())
                     ticked = True
                 elif isinstance(item, Delivery):
                     size += len(item.wire.body)
@@ -307,8 +283,6 @@ class Line:
 
     def _on_link(self, link: LinkChanged) -> None:
         self._link = link
-        if not link.consuming:
-            self._link_up_at = None
         self._hearing.link_changed(consuming=link.consuming, depth=link.inbox_depth, at_s=self._monotonic())
         _log.info(
             "the link changed",
@@ -318,24 +292,13 @@ class Line:
             blocked=link.blocked,
         )
 
-    def _note_gap(self, ticked_s: float) -> None:
-        """A process that stood still did not hear: replies of that time are still on their way to us."""
-        if self._ticked_s is not None and ticked_s - self._ticked_s > self._limits.tick_gap_max_s:
-            _log.warning("this process stood still", action="stood_still", seconds=round(ticked_s - self._ticked_s, 1))
-            self._link_up_at = None
-            self._hearing.interrupted(self._monotonic())
-        self._ticked_s = ticked_s
-
     def _on_tick(self) -> None:
         try:
-            # What came before the tick is handled: it stood in the queue before it.
-            behind = timedelta(seconds=self._monotonic() - self._ticked_s) if self._ticked_s is not None else timedelta(0)
-            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at, behind)
+            beat = self._fleet.beat(self._context.owner, self._role, self._hearing.since_at, self._hearing.behind(self._monotonic()))
             self._database_is_back()
             self._context.registry.forget_marks()
             owners = self._care.owners(beat)
-            if self._link.consuming and self._link_up_at is None:
-                self._link_up_at = beat.now
+            self._hearing.beaten(beat.now)
             self.beat_s = self._monotonic()
             if self._consume:
                 self._fire(beat)
@@ -364,7 +327,9 @@ class Line:
         if self._hearing.consuming and not self._hearing.drained:
             self._hearing.measured(self._bus.inbox_depth(), self._monotonic())
         while self._hearing.may_fire and not self._stopping.is_set():
-            works = due_work(self._context.store, self._limits.batch_count_max, heard_since=beat.earliest_link_up_at or self._link_up_at)
+            works = due_work(
+                self._context.store, self._limits.batch_count_max, heard_since=beat.earliest_link_up_at or self._hearing.since_at
+            )
             fired = works and any(outcome.decision and outcome.decision.entry for _, outcome in self._carry(works).outcomes)
             if not fired or len(works) < self._limits.batch_count_max:
                 break

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.app.handle import Context
-from orchestrator.app.line import Limits, Line
+from orchestrator.app.intake import Limits
+from orchestrator.app.line import Line
 from orchestrator.app.ports import Changes, OutboxMessage
 from orchestrator.app.watch import LineWatcher
 from orchestrator.bus.memory import MemoryBroker, MemoryBus

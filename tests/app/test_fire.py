@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from orchestrator.app.fire import Hearing
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def hearing() -> Hearing:
-    return Hearing(drain_grace_s=30, batch_count_max=100)
+    return Hearing(drain_grace_s=30, batch_count_max=100, tick_gap_max_s=2)
 
 
 def test_a_worker_without_link_fires_nothing() -> None:
@@ -47,3 +51,19 @@ def test_a_lost_link_or_database_begins_anew() -> None:
     worker.measured(0, 3)
     worker.interrupted(4)
     assert not worker.may_fire
+
+
+def test_who_stood_still_has_not_heard_since() -> None:
+    """Otherwise a frozen worker would wake up and take its own silence for that of the participants."""
+    worker = hearing()
+    worker.link_changed(consuming=True, depth=0, at_s=0)
+    worker.ticked(1, 1)
+    worker.beaten(NOW)
+    worker.ticked(2.9, 2.9)
+    assert (worker.since_at, worker.may_fire) == (NOW, True)
+    worker.ticked(10, 10)
+    assert (worker.since_at, worker.may_fire) == (None, False)
+    worker.measured(0, 10)
+    worker.beaten(NOW + timedelta(seconds=9))
+    assert (worker.since_at, worker.may_fire) == (NOW + timedelta(seconds=9), True)
+    assert worker.behind(11) == timedelta(seconds=1)
