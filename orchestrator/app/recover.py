@@ -1,8 +1,9 @@
 """Recovery: what the recorder has beyond a restored database is folded in, and what does not fit is handled again (R28).
 
-First order by order: journal entries that continue the order's hash chain are folded in as they are. What is left, past a gap or a
-mismatch, and the messages, are inputs again, in the order in which the recorder has them: most of them find themselves known. An entry's
-own clocks are left out: the order's clocks run on in the order as it is now.
+First order by order: journal entries that continue the order's hash chain are folded in as they are. Then everything else is an input
+again: messages that were parked for an order that is open now, and what is left, past a gap or a mismatch, with the messages, in the order
+in which the recorder has them. Most of it finds itself known. An entry's own clocks are left out: the order's clocks run on in the order
+as it is now.
 
 Every step deletes what it has done with in the transaction of its effect, so a recovery can be killed and run again.
 """
@@ -16,8 +17,8 @@ from typing import Protocol
 
 from orchestrator.app.culprit import bisect
 from orchestrator.app.handle import Context, handle
-from orchestrator.app.ports import Delivery
-from orchestrator.app.record import Heard, Item
+from orchestrator.app.ports import Changes, Delivery, Parked
+from orchestrator.app.record import Heard, Item, heard_of
 from orchestrator.app.replay import Replay, line_of, thawed
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.work import Handled, Outcome, Work, read
@@ -56,6 +57,9 @@ class Shelf(Protocol):
 
     def journaled(self, order_ids: Collection[str]) -> Mapping[tuple[str, int], str]:
         """(order id, seq) → hash, of what their journals hold at the places of these entries."""
+
+    def waiting(self, limit: int) -> list[Parked]:
+        """Messages that are parked for an order that there is by now: of each order in order of arrival."""
 
     def items(self, limit: int) -> list[Staged]:
         """The next items in the order of the recorder, whatever they are."""
@@ -101,7 +105,6 @@ def fold_in(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], 
         with context.store.transaction() as tx:
             found = tx.lock_orders(order_ids)
             sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
-            sheet.waiting = tx.parked([order_id for order_id in order_ids if order_id not in found])
             keys = [key for order_id in order_ids for key in _continue(sheet, order_id, staged[order_id], journaled, tally)]
             changes = sheet.changes(())
             changes.recovered.extend(keys)
@@ -114,12 +117,25 @@ def fold_in(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], 
 
 
 def handle_again(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], None], *, require_user_id: bool) -> None:
-    """Take what is left as inputs, in the order of the recorder. `done`: see `fold_in`. Raises: TemporaryError."""
+    """Take what is left as inputs: what waited for its order, then the items as the recorder has them. `done`: see `fold_in`.
+
+    Raises: TemporaryError.
+    """
+    while waiting := shelf.waiting(PAGE):
+        _note(_handle(context, [_waited(parked, require_user_id=require_user_id) for parked in waiting]), tally)
+        _unpark(context, waiting)
     while staged := shelf.items(PAGE):
         for works in _batches(staged, shelf, require_user_id=require_user_id):
             _note(_handle(context, works), tally)
         shelf.forget([one.key for one in staged])
         done(len(staged))
+
+
+def _unpark(context: Context, waiting: Sequence[Parked]) -> None:
+    """These wait no longer: their orders have them, or the quarantine."""
+    with context.store.transaction() as tx:
+        tx.lock_orders({parked.order_id for parked in waiting})
+        tx.write(Changes(unparked=[(parked.order_id, parked.source, parked.message_id) for parked in waiting]))
 
 
 def _continue(
@@ -145,8 +161,6 @@ def _continue(
         for entry in taken.values():
             decision = Decision(order=after, verdict=entry.verdict, entry=entry, announcements=_announced(entry))
             sheet.take(order_id, decision, cause=None)
-        # The journal has what waited for the order to open.
-        sheet.unpark(order_id)
     tally.folded += len(taken)
 
 
@@ -192,20 +206,26 @@ def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -
 def _work(one: Staged, *, require_user_id: bool) -> Work | None:
     """An item as an input; None: a clock's."""
     if isinstance(one.item, Heard):
-        return replace(read(_delivery(one.item), require_user_id=require_user_id), recovered=one.key)
+        return replace(_read(one.item, require_user_id=require_user_id), recovered=one.key)
     input_ = inputs.from_document(canonical.load(one.item.input))
     if isinstance(input_, OperatorAct):
         return Work(order_id=one.item.order_id, input=input_, recovered=one.key)
     if isinstance(input_, Message):
         # It was taken from its source once.
-        delivery = _delivery(Heard(wire=encode(input_.envelope), user_id=input_.envelope.source))
-        return replace(read(delivery, require_user_id=require_user_id), recovered=one.key)
+        heard = Heard(wire=encode(input_.envelope), user_id=input_.envelope.source)
+        return replace(_read(heard, require_user_id=require_user_id), recovered=one.key)
     return None
 
 
-def _delivery(heard: Heard) -> Delivery:
-    """As the bus gives it; nobody acks it."""
-    return Delivery(wire=heard.wire, tag=0, link_epoch=0, redelivered=True, user_id=heard.user_id)
+def _waited(parked: Parked, *, require_user_id: bool) -> Work:
+    """A parked message as an input. The journal may have it, for the order took it when it opened: then it is a duplicate."""
+    return _read(heard_of(parked), require_user_id=require_user_id)
+
+
+def _read(heard: Heard, *, require_user_id: bool) -> Work:
+    """A message as an input that came from the bus; nobody acks it."""
+    delivery = Delivery(wire=heard.wire, tag=0, link_epoch=0, redelivered=True, user_id=heard.user_id)
+    return read(delivery, require_user_id=require_user_id)
 
 
 def _handle(context: Context, works: list[Work]) -> Handled:
@@ -217,7 +237,7 @@ def _handle(context: Context, works: list[Work]) -> Handled:
 
 def _note(handled: Handled, tally: Tally) -> None:
     for work, outcome in handled.outcomes:
-        if work.recovered is None:
+        if work.parked is not None:
             continue  # it waited for an order that was opened by what is counted
         order_id = work.order_id or "-"
         if isinstance(work.input, OperatorAct):

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.app.ports import Parked
 from orchestrator.app.record import pack, unpack
 from orchestrator.app.recover import Key, Staged
 from orchestrator.contract import canonical
@@ -16,6 +17,7 @@ from orchestrator.errors import Conflict
 from orchestrator.saga.decision import Entry
 from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
+from orchestrator.store.parked import of_opened_orders
 from orchestrator.store.tables import checkpoints, deadlines, definitions, journal, order_data, orders, parked, recovered
 
 #: A place in the recorder from which everything comes that this database does not have.
@@ -70,6 +72,11 @@ class RecoveryShelf:
             statement = sa.select(j.order_id, j.seq, j.hash).join_from(recovered, journal, same).where(dialect.among(r.order_id, "ids"))
             rows = connection.execute(statement, dialect.pack("ids", order_ids))
             return {(row.order_id, row.seq): row.hash for row in rows}
+
+    def waiting(self, limit: int) -> list[Parked]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return of_opened_orders(connection, limit)
 
     def items(self, limit: int) -> list[Staged]:
         """See the port."""

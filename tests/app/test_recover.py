@@ -168,6 +168,41 @@ def test_orders_that_went_on_after_the_restore_keep_what_they_did(life: Life, re
     assert restored.order("waits").state == "taking_payment"
 
 
+def test_a_parked_message_whose_order_did_not_take_it_is_not_lost(small_house: House, restored: House) -> None:
+    """If it failed, an event that had expired before its order opened would be in no journal, not parked, and not quarantined."""
+    early = answer("late", "reserve_inventory", "InventoryReserved")
+    restored.handle(early)
+    life = Life(small_house)
+    life.handle(placed("late"))
+    tally = recover(restored, life.items)
+    assert restored.verdicts("late") == [("OrderPlaced", "moved"), ("InventoryReserved", "moved")]
+    assert restored.queries.parked_count() == 0
+    assert (tally.messages["moved"], tally.messages["duplicate"]) == (1, 1)
+
+
+def test_a_parked_message_that_its_order_took_is_applied_once(small_house: House, restored: House) -> None:
+    """If it failed, an event would be applied twice, or wait for ever for an order that is open."""
+    early = answer("late", "reserve_inventory", "InventoryReserved")
+    restored.handle(early)
+    life = Life(small_house)
+    life.handle(early)
+    life.handle(placed("late"))
+    recover(restored, life.items)
+    assert [entry.hash for entry in restored.queries.history("late")] == [entry.hash for entry in small_house.queries.history("late")]
+    assert restored.queries.parked_count() == 0
+
+
+def test_a_parked_message_that_cannot_be_applied_any_more_is_quarantined(small_house: House, restored: House) -> None:
+    """If it failed, an event from somebody who was not asked would be dropped without a word."""
+    restored.handle(answer("late", "reserve_inventory", "InventoryReserved", source="payment"))
+    life = Life(small_house)
+    life.handle(placed("late"))
+    tally = recover(restored, life.items)
+    assert [row.reason for row in restored.queries.quarantine()[0]] == ["wrong_source"]
+    assert (tally.messages["quarantined"], len(tally.uncertain)) == (1, 1)
+    assert restored.queries.parked_count() == 0
+
+
 def test_what_was_announced_is_announced_again_under_its_own_id(life: Life, restored: House) -> None:
     """If it failed, somebody who waits for OrderCompleted would wait for ever; or take two for two."""
     recover(restored, life.items)
