@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -22,11 +21,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 
-from orchestrator.config import environment_with
 from orchestrator.contract import canonical
 from orchestrator.contract.canonical import format_time, parse_time
-from orchestrator.errors import NotFound, RequestError, SettingsError
-from orchestrator.store import workers
+from orchestrator.errors import NotFound, RequestError
+from orchestrator.store import dumps, schema, workers
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.recovery import MARK
 from orchestrator.store.tables import checkpoints, journal, orders
@@ -151,12 +149,15 @@ def prune(directory: Path, keep: int) -> list[str]:
 def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: bool) -> None:
     """Bring a backup into the database of `engine`, all or nothing on PostgreSQL; on SQLite the file is replaced whole.
 
-    Raises: RequestError when it is damaged or of the other kind, Escrow runs, or the database holds orders and `replace` is False.
+    Raises: RequestError when it is damaged, of the other kind or of a later release, Escrow runs, or the database holds orders and
+    `replace` is False; SettingsError when a later release migrated the database.
     """
     if wrong := damage(directory, manifest):
         raise RequestError(f"The backup {manifest.name} is damaged: {wrong}. Fix: take another one.")
     if manifest.kind != engine.dialect.name:
         raise RequestError(f"The backup {manifest.name} is of {manifest.kind}, and the database is {engine.dialect.name}.")
+    if manifest.schema_revision and not schema.knows(manifest.schema_revision):
+        raise RequestError(f"The backup {manifest.name} was written by a later release of Escrow. Fix: use that release.")
     if running := _running(engine):
         raise RequestError(f"Escrow runs on this database: {', '.join(running)}. Fix: stop every worker and the API first.")
     if not replace and (there := last_change(engine)) is not None:
@@ -169,7 +170,7 @@ def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: 
     if manifest.kind == "sqlite":
         _restore_sqlite(engine, file)
     else:
-        _restore_postgresql(engine, file)
+        dumps.restore(engine, file)
 
 
 def _running(engine: sa.Engine) -> list[str]:
@@ -234,8 +235,7 @@ def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:
             source.backup(target)
         return file
     file = directory / POSTGRES_DUMP
-    schema = _schema(engine)
-    _run("pg_dump", engine, f"--snapshot={snapshot}", "--format=custom", "--no-owner", f"--schema={schema}", f"--file={file}")
+    dumps.write(engine, snapshot, file)
     return file
 
 
@@ -246,34 +246,6 @@ def _restore_sqlite(engine: sa.Engine, file: Path) -> None:
     for left in (f"{target}-wal", f"{target}-shm"):
         Path(left).unlink(missing_ok=True)
     new.replace(target)
-
-
-def _restore_postgresql(engine: sa.Engine, file: Path) -> None:
-    """Into the schema that it was taken of: a dump names it."""
-    options = ("--single-transaction", "--exit-on-error", "--no-owner", "--clean", "--if-exists")
-    _run("pg_restore", engine, *options, f"--schema={_schema(engine)}", str(file))
-
-
-def _schema(engine: sa.Engine) -> str:
-    with reading(engine) as connection:
-        name: str = connection.scalar(sa.text("SELECT current_schema()"))
-    return name
-
-
-def _run(tool: str, engine: sa.Engine, *arguments: str) -> None:
-    """Run a tool of PostgreSQL on this database; the password goes by the environment, which other users do not see."""
-    url = engine.url
-    plain = sa.URL.create(
-        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database, query={**url.query}
-    ).render_as_string(hide_password=False)
-    environment = environment_with() | ({"PGPASSWORD": str(url.password)} if url.password is not None else {})
-    found = shutil.which(tool)
-    if found is None:
-        raise SettingsError(f"{tool} is not installed. Fix: install the client programs of PostgreSQL (postgresql-client).")
-    done = subprocess.run([found, f"--dbname={plain}", *arguments], env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # our arguments
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise RequestError(f"{tool} failed: {said[-1] if said else 'it said nothing'}")
 
 
 def _sqlite_file(engine: sa.Engine) -> str:
