@@ -225,11 +225,11 @@ def make_process(
 def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine: Engine, metrics: Metrics, *, has_recorder: bool) -> None:
     """The jobs of the fleet that take longer than a tick may."""
 
-    def backup_failed(error: EscrowError) -> None:
+    def backup_failed(error: EscrowError | OSError) -> None:
         metrics.alerts.labels(name="backup_failed").inc()
         _log.error("the backup failed", action="backup_failed", error=str(error))
 
-    def not_marked(error: EscrowError) -> None:
+    def not_marked(error: EscrowError | OSError) -> None:
         _log.info("the recorder cannot be asked now: its last mark stands", action="not_marked", error=str(error))
 
     if settings.backup_dir is not None:
@@ -243,8 +243,10 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
 def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
     name = write_backup(settings, engine, directory, backup.name_at(at)).name
-    backup.prune(directory, settings.backup_keep)
+    backup.prune(directory, settings.backup_keep, at)
     _log.info("a backup was written", action="backup_written", name=name)
+    for complaint in backup.unreadable(directory):
+        _log.warning("a backup cannot be read: it is not pruned", action="backup_unreadable", error=complaint)
 
 
 def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backup.Manifest:

@@ -51,7 +51,9 @@ def list_backups(ctx: typer.Context, directory: DirOption = None, output: Output
     from orchestrator.store import backup
 
     session = session_of(ctx)
-    found = backup.read_all(_directory(session, directory))
+    place = _directory(session, directory)
+    found = backup.read_all(place)
+    _note_unreadable(place)
     if output is Format.JSON:
         print_json({"items": [asdict(manifest) for manifest in found]})
         return
@@ -91,12 +93,14 @@ def prune(
     keep: Annotated[int | None, typer.Option(min=1, help="How many of the youngest are kept; default: ESCROW_BACKUP_KEEP.")] = None,
     directory: DirOption = None,
 ) -> None:
-    """Delete all but the youngest backups."""
+    """Delete all but the youngest backups. What was renamed or copied is not counted, and stays."""
     from orchestrator.store import backup
 
     session = session_of(ctx)
-    for name in backup.prune(_directory(session, directory), keep or session.settings().backup_keep):
+    place = _directory(session, directory)
+    for name in backup.prune(place, keep or session.settings().backup_keep, session.now()):
         print_line(f"deleted {name}")
+    _note_unreadable(place)
 
 
 def restore(
@@ -159,6 +163,13 @@ def _directory(session: Session, given: Path | None) -> Path:
     if directory is None:
         raise SettingsError("No directory of backups is named. Fix: set ESCROW_BACKUP_DIR, or name one with --dir.")
     return directory
+
+
+def _note_unreadable(place: Path) -> None:
+    from orchestrator.store import backup
+
+    for complaint in backup.unreadable(place):
+        note(f"escrow: A backup was left out. {complaint}")
 
 
 def _show(manifest: Manifest, session: Session, output: Format) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ from orchestrator.store.tables import workers as workers_table
 MANIFEST, POSTGRES_DUMP, SQLITE_COPY = "manifest.json", "escrow.dump", "escrow.sqlite3"
 #: Of the manifest. One that is higher was written by a later release.
 FORMAT = 1
-#: Directories of backups that are being written; what is left of one that was killed has this ending, too.
+#: Directories of backups that are being written, or deleted; what is left of one that was killed has this ending, too.
 _PARTIAL = ".partial"
+#: A directory of those that nobody has touched for so long is left from one that was killed, in seconds.
+_ABANDONED_AFTER_S = 86_400
 _BLOCK_BYTES = 1 << 20
 #: Rows fetched at once while the heads of the journals are read.
 _ROWS = 5_000
@@ -45,6 +47,7 @@ class Manifest:
     """What a backup says of itself. Times are RFC 3339, UTC."""
 
     format: int
+    #: Of its directory.
     name: str
     #: `postgresql` or `sqlite`.
     kind: str
@@ -67,10 +70,12 @@ class Manifest:
 
 def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
     """Back the database up as `name`. Orders move on meanwhile. Raises: RequestError for a name that is taken, or tools that fail."""
+    if not _is_name(name):
+        raise RequestError(f"{name} cannot be the name of a backup. Fix: name it without a / and without a dot in front.")
     place = directory / name
     if place.exists():
         raise RequestError(f"There is a backup {name} already in {directory}. Fix: name another one.")
-    partial = directory / f".{name}{_PARTIAL}"
+    partial = _partial(directory, name)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
@@ -90,7 +95,7 @@ def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
         _sync(file)
         partial.rename(place)
         _sync(directory)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise RequestError(f"The backup cannot be written to {directory}: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -103,23 +108,20 @@ def name_at(at: datetime) -> str:
 
 
 def read_all(directory: Path) -> list[Manifest]:
-    """Every whole backup in a directory, oldest first. What is no backup is left out."""
-    found = [read(directory, each.parent.name) for each in sorted(directory.glob(f"*/{MANIFEST}"))]
-    return sorted(found, key=lambda manifest: (manifest.taken_at, manifest.name))
+    """Every whole backup in a directory, oldest first. What is none, or cannot be read (see `unreadable`), is left out."""
+    found, _ = _read_all(directory)
+    return sorted((replace(manifest, name=name) for name, manifest in found.items()), key=_age)
+
+
+def unreadable(directory: Path) -> list[str]:
+    """What is wrong with each backup whose manifest cannot be read."""
+    _, complaints = _read_all(directory)
+    return complaints
 
 
 def read(directory: Path, name: str) -> Manifest:
-    """The manifest of a backup. Raises: NotFound; RequestError when it cannot be read, or is of a later release."""
-    file = directory / name / MANIFEST
-    if not file.is_file():
-        raise NotFound(f"There is no backup {name} in {directory}.")
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        if said["format"] > FORMAT:
-            raise RequestError(f"The backup {name} was written by a later release of Escrow. Fix: use that release.")
-        return Manifest(**{field.name: said[field.name] for field in fields(Manifest)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{file} cannot be read as the manifest of a backup: {error}.") from error
+    """The manifest of a backup, with its directory's name. Raises: NotFound; RequestError when it cannot be read, or by this release."""
+    return replace(_read(directory, name), name=name)
 
 
 def damage(directory: Path, manifest: Manifest) -> str | None:
@@ -132,17 +134,26 @@ def damage(directory: Path, manifest: Manifest) -> str | None:
     return None if _digest(file) == manifest.sha256 else f"{manifest.file} was altered after it was written"
 
 
-def prune(directory: Path, keep: int) -> list[str]:
-    """Delete all but the `keep` youngest backups, the oldest first, and what killed ones left; the names of those deleted."""
+def prune(directory: Path, keep: int, now: datetime) -> list[str]:
+    """Delete all but the `keep` youngest backups, the oldest first, and what killed ones left; the names of those deleted.
+
+    What somebody renamed or copied is theirs: it is not counted, and stays. So does what cannot be read. Raises: RequestError.
+    """
     if keep < 1:
         raise RequestError("At least one backup is kept.")
-    for left in directory.glob(f".*{_PARTIAL}"):
-        shutil.rmtree(left, ignore_errors=True)
-    old = [manifest.name for manifest in read_all(directory)[:-keep]]
-    for name in old:
-        # Without its manifest it is none, whenever this is killed.
-        (directory / name / MANIFEST).unlink()
-        shutil.rmtree(directory / name)
+    found, _ = _read_all(directory)
+    ours = sorted((manifest for name, manifest in found.items() if manifest.name == name), key=_age)
+    old = [manifest.name for manifest in ours[:-keep]]
+    try:
+        for name in old:
+            # Under this name it is none, whenever this is killed.
+            shutil.rmtree(_partial(directory, name), ignore_errors=True)
+            shutil.rmtree((directory / name).rename(_partial(directory, name)))
+    except OSError as error:
+        raise RequestError(f"The backups in {directory} cannot be pruned: {error}.") from error
+    for partial in directory.glob(f".*{_PARTIAL}"):
+        if _is_abandoned(partial, now):
+            shutil.rmtree(partial, ignore_errors=True)
     return old
 
 
@@ -171,6 +182,55 @@ def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: 
         _restore_sqlite(engine, file)
     else:
         dumps.restore(engine, file)
+
+
+def _read_all(directory: Path) -> tuple[dict[str, Manifest], list[str]]:
+    """Manifests as they were written, by the names of their directories, and what is wrong with those that cannot be read."""
+    found: dict[str, Manifest] = {}
+    complaints = []
+    for name in sorted(file.parent.name for file in directory.glob(f"*/{MANIFEST}")):
+        try:
+            found[name] = _read(directory, name)
+        except NotFound:
+            continue  # of one that is being written, or was deleted at this moment
+        except RequestError as error:
+            complaints.append(str(error))
+    return found, complaints
+
+
+def _read(directory: Path, name: str) -> Manifest:
+    file = directory / name / MANIFEST
+    try:
+        if not _is_name(name) or not file.is_file():
+            raise NotFound(f"There is no backup {name} in {directory}.")
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if said["format"] > FORMAT:
+            raise RequestError(f"The backup {name} was written by a later release of Escrow. Fix: use that release.")
+        return Manifest(**{field.name: said[field.name] for field in fields(Manifest)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{file} cannot be read as the manifest of a backup: {error}.") from error
+
+
+def _age(manifest: Manifest) -> tuple[str, str]:
+    return manifest.taken_at, manifest.name
+
+
+def _is_name(name: str) -> bool:
+    """Whether a backup can have it. What begins with a dot is none yet, or no longer."""
+    return bool(name) and Path(name).name == name and not name.startswith(".")
+
+
+def _partial(directory: Path, name: str) -> Path:
+    return directory / f".{name}{_PARTIAL}"
+
+
+def _is_abandoned(partial: Path, now: datetime) -> bool:
+    """Whether nobody has written to it for so long that nobody does."""
+    try:
+        touched_at = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+    except OSError:
+        return False  # it got its name, or was deleted, at this moment
+    return now.timestamp() - touched_at > _ABANDONED_AFTER_S
 
 
 def _running(engine: sa.Engine) -> list[str]:

@@ -49,6 +49,19 @@ def test_only_the_youngest_are_kept(escrow: Escrow) -> None:
     assert escrow("backup", "prune").stdout == "deleted a\n"
 
 
+def test_one_that_cannot_be_read_is_named_beside_the_others(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, one damaged file would hide every other backup, or itself."""
+    for name in ("a", "torn"):
+        escrow("backup", "create", "--name", name)
+    (tmp_path / "backups" / "torn" / "manifest.json").write_text("{")
+    listed = escrow("backup", "list", "-o", "json")
+    assert [each["name"] for each in json.loads(listed.stdout)["items"]] == ["a"]
+    pruned = escrow("backup", "prune", "--keep", "1")
+    assert (pruned.exit_code, pruned.stdout) == (0, "")
+    for result in (listed, pruned):
+        assert "torn/manifest.json cannot be read" in result.stderr
+
+
 def test_no_directory_and_no_such_backup_are_told(escrow: Escrow, escrow_with: With) -> None:
     """If it failed, an operator would read a traceback."""
     nowhere = escrow_with(Settings(database_url="sqlite:///x.db"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import sqlalchemy as sa
@@ -43,6 +44,10 @@ def contents(engine: sa.Engine) -> list[list[tuple[object, ...]]]:
             sorted(tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)))
             for table in (orders, order_data, journal)
         ]
+
+
+def directories(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir() if path.is_dir())
 
 
 def test_what_is_restored_is_what_was_there(world: World, put: Put, engine: sa.Engine, elsewhere: sa.Engine, tmp_path: Path) -> None:
@@ -112,16 +117,81 @@ def test_a_name_stands_for_a_whole_backup_only(engine: sa.Engine, tmp_path: Path
     assert not list(tmp_path.glob(".one*"))
 
 
+@pytest.mark.parametrize("name", [".hidden", "a/b", "..", ""])
+def test_a_name_that_could_not_be_listed_is_refused(engine: sa.Engine, tmp_path: Path, name: str) -> None:
+    """If it failed, a backup would be written where nobody finds it."""
+    with pytest.raises(RequestError, match="cannot be the name of a backup"):
+        backup.create(engine, tmp_path, name)
+
+
+def test_one_that_was_killed_before_it_got_its_name_is_none(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, a backup would be listed that cannot be restored."""
+    backup.create(engine, tmp_path, "one")
+    (tmp_path / "one").rename(tmp_path / ".one.partial")
+    assert backup.read_all(tmp_path) == []
+    with pytest.raises(NotFound):
+        backup.read(tmp_path, ".one.partial")
+
+
 def test_the_youngest_are_kept(engine: sa.Engine, tmp_path: Path) -> None:
     """If it failed, the disk would fill, or the wrong backup would go."""
     for name in ("c", "a", "b"):
         backup.create(engine, tmp_path, name)
-    (tmp_path / ".d.partial").mkdir()
-    assert backup.prune(tmp_path, 2) == ["c"]
+    assert backup.prune(tmp_path, 2, utc_now()) == ["c"]
     assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["a", "b"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".partial") == []
+    assert directories(tmp_path) == ["a", "b"]
     with pytest.raises(RequestError, match="At least one"):
-        backup.prune(tmp_path, 0)
+        backup.prune(tmp_path, 0, utc_now())
+
+
+def test_what_a_killed_one_left_is_deleted_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    """If it failed, the disk would fill, or one run would delete what another is writing."""
+    partial = tmp_path / ".d.partial"
+    partial.mkdir()
+    (partial / "escrow.dump").write_bytes(b"half")
+    backup.prune(tmp_path, 1, utc_now() + timedelta(hours=23))
+    assert partial.exists()
+    backup.prune(tmp_path, 1, utc_now() + timedelta(hours=25))
+    assert not partial.exists()
+
+
+def test_what_was_renamed_or_copied_goes_by_its_new_name_and_is_kept(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, a backup that somebody set aside would be deleted, or its original in its place, or nothing be pruned any more."""
+    for name in ("a", "b", "c"):
+        backup.create(engine, tmp_path, name)
+    (tmp_path / "a").rename(tmp_path / "keep-me")
+    copytree(tmp_path / "c", tmp_path / "c.copy")
+    assert sorted(manifest.name for manifest in backup.read_all(tmp_path)) == ["b", "c", "c.copy", "keep-me"]
+    assert backup.damage(tmp_path, backup.read(tmp_path, "keep-me")) is None
+    assert backup.prune(tmp_path, 1, utc_now()) == ["b"]
+    assert directories(tmp_path) == ["c", "c.copy", "keep-me"]
+
+
+def test_one_that_cannot_be_read_is_named_and_does_not_stop_the_others(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, one damaged file would end every scheduled pruning, and the disk fill."""
+    for name in ("a", "b", "later", "torn"):
+        backup.create(engine, tmp_path, name)
+    manifest = tmp_path / "later" / backup.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    (tmp_path / "torn" / backup.MANIFEST).write_text("{")
+    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["a", "b"]
+    later, torn = backup.unreadable(tmp_path)
+    assert ("later" in later, "torn" in torn) == (True, True)
+    assert backup.prune(tmp_path, 1, utc_now()) == ["a"]
+    assert directories(tmp_path) == ["b", "later", "torn"]
+
+
+def test_what_the_disk_refuses_to_delete_is_told(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, an operator would read a traceback, and a schedule end without an alert."""
+    for name in ("a", "b"):
+        backup.create(engine, tmp_path, name)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(RequestError, match=r"cannot be pruned: .*Permission denied"):
+        backup.prune(tmp_path, 1, utc_now())
 
 
 def test_a_backup_of_another_kind_or_release_is_refused(engine: sa.Engine, tmp_path: Path) -> None:
