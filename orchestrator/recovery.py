@@ -215,7 +215,7 @@ def _start(url: str, topology: Topology, mark: dict[str, object] | None) -> tupl
 
 
 def _items(found: recorder.Recorded, tally: Tally) -> Iterator[Item]:
-    if found.wire.content_type != RECORD:
+    if not (found.is_ours and found.wire.content_type == RECORD):
         yield Heard(wire=found.wire, user_id=found.user_id)
         return
     try:

@@ -39,6 +39,8 @@ class Recorded:
 
     offset: int
     wire: Wire
+    #: Whether it came through the recorder's own exchange, where only Escrow may publish: else it is an event, whatever it says it is.
+    is_ours: bool
     #: The broker user that published it, when the broker vouches for it.
     user_id: str | None
 
@@ -80,7 +82,7 @@ def read(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[R
     with _channel(url) as (channel, confirming):
         _put_mark(confirming, topology, mark)
         for found in _consume(channel, topology.recorder, start, _PATIENCE_S):
-            if found.wire.content_type != _MARK:
+            if not (found.is_ours and found.wire.content_type == _MARK):
                 yield found
             elif found.wire.body == mark.encode():
                 return
@@ -113,7 +115,8 @@ def _consume(channel: Any, stream: str, start: Start | Literal["last"], patience
             channel.basic_ack(method.delivery_tag, multiple=True)
             unacked = 0
         wire = Wire(content_type=properties.content_type or "", headers=headers, body=body)
-        yield Recorded(offset=offset, wire=wire, user_id=properties.user_id)
+        # The recorder's exchange and its stream have one name.
+        yield Recorded(offset=offset, wire=wire, is_ours=method.exchange == stream, user_id=properties.user_id)
 
 
 @contextmanager
