@@ -67,6 +67,9 @@ class Shelf(Protocol):
     def seq(self, order_id: str) -> int:
         """Where an order stands; 0: there is none."""
 
+    def acts(self, order_id: str) -> Collection[str]:
+        """Hashes of the acts in an order's journal, and of the lost entries that they repeat."""
+
     def forget(self, keys: Collection[Key]) -> None:
         """These are done with."""
 
@@ -75,7 +78,7 @@ class Shelf(Protocol):
 class Tally:
     """What a recovery did."""
 
-    #: Entries folded in, and those that the journal had already.
+    #: Entries folded in, and those that the journal had already, or an act of its that repeats them.
     folded: int = 0
     known: int = 0
     #: Orders that these opened, and moved on.
@@ -125,7 +128,7 @@ def handle_again(context: Context, shelf: Shelf, tally: Tally, done: Callable[[i
         _note(_handle(context, [_waited(parked, require_user_id=require_user_id) for parked in waiting]), tally)
         _unpark(context, waiting)
     while staged := shelf.items(PAGE):
-        for works in _batches(staged, shelf, require_user_id=require_user_id):
+        for works in _batches(staged, shelf, tally, require_user_id=require_user_id):
             _note(_handle(context, works), tally)
         shelf.forget([one.key for one in staged])
         done(len(staged))
@@ -184,8 +187,8 @@ def _answered(order: Order) -> Iterator[tuple[str, str]]:
             yield order.order_id, ask.command_id
 
 
-def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -> Iterator[list[Work]]:
-    """The inputs, in order: messages together, each act alone, as it is done on the order as it stands then."""
+def _batches(staged: Sequence[Staged], shelf: Shelf, tally: Tally, *, require_user_id: bool) -> Iterator[list[Work]]:
+    """The inputs, in order: messages together, each act alone, as it is done on the order as it stands then, and not if it was before."""
     messages: list[Work] = []
     for one in staged:
         work = _work(one, require_user_id=require_user_id)
@@ -198,7 +201,10 @@ def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -
             yield messages
             messages = []
         assert work.order_id is not None
-        yield [replace(work, input=replace(work.input, seq=shelf.seq(work.order_id)))]
+        if work.input.repeats in shelf.acts(work.order_id):
+            tally.known += 1
+        else:
+            yield [replace(work, input=replace(work.input, seq=shelf.seq(work.order_id)))]
     if messages:
         yield messages
 
@@ -209,7 +215,8 @@ def _work(one: Staged, *, require_user_id: bool) -> Work | None:
         return replace(_read(one.item, require_user_id=require_user_id), recovered=one.key)
     input_ = inputs.from_document(canonical.load(one.item.input))
     if isinstance(input_, OperatorAct):
-        return Work(order_id=one.item.order_id, input=input_, recovered=one.key)
+        lost = replace(input_, repeats=input_.repeats or one.item.hash)
+        return Work(order_id=one.item.order_id, input=lost, recovered=one.key)
     if isinstance(input_, Message):
         # It was taken from its source once.
         heard = Heard(wire=encode(input_.envelope), user_id=input_.envelope.source)

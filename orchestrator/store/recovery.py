@@ -89,6 +89,14 @@ class RecoveryShelf:
         with reading(self._engine) as connection:
             return connection.scalar(sa.select(orders.c.seq).where(orders.c.order_id == order_id)) or 0
 
+    def acts(self, order_id: str) -> set[str]:
+        """See the port."""
+        j = journal.c
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(j.hash, j.input).where(j.order_id == order_id, j.kind == "act")).all()
+        lost = (canonical.load(bytes(row.input)).get("repeats") for row in rows)
+        return {row.hash for row in rows} | {entry_hash for entry_hash in lost if entry_hash is not None}
+
     def forget(self, keys: Collection[Key]) -> None:
         """See the port."""
         with writing(self._engine) as connection:

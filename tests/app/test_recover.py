@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,51 @@ def test_an_act_past_a_gap_is_done_again_on_the_order_as_it_stands(life: Life, r
     assert tally.acts == 1
     assert restored.order("aborted").state == "undoing_reserve_inventory"
     assert restored.queries.history("aborted")[1].reason == "the customer called"
+
+
+def recover_and_record(house: House, items: Sequence[Item]) -> tuple[Tally, list[Item]]:
+    """Recover, and give what the recorder is told of it."""
+    house.context = replace(house.context, records=True)
+    tally = recover(house, items)
+    with house.store.transaction() as tx:
+        return tally, recorded(tx.take_over([""], "worker-9"))
+
+
+@pytest.fixture
+def forced(small_house: House) -> list[Item]:
+    """What the recorder has of an order that an operator forced back to its first step, without the entry before that act."""
+    life = Life(small_house)
+    life.handle(placed("o"))
+    life.handle(answer("o", "reserve_inventory", "InventoryReserved"))
+    force = OperatorAct(act="force", actor="ann", reason="count again", seq=2, arguments={"to": "reserving_inventory"})
+    life.handle(Work(order_id="o", input=force))
+    return [item for item in life.items if isinstance(item, Heard) or item.seq != 2]
+
+
+@pytest.mark.parametrize("more_is_lost", [False, True])
+def test_an_act_is_done_again_once_however_often_it_is_recovered(
+    forced: list[Item], restored: House, tmp_path: Path, *, more_is_lost: bool
+) -> None:
+    """If it failed, a database that is lost twice before its next backup would do an operator's act twice."""
+    restored.clock += timedelta(hours=1)
+    tally, told = recover_and_record(restored, forced)
+    assert (tally.acts, restored.order("o").epoch) == (1, 1)
+    if more_is_lost:
+        told = [item for item in told if isinstance(item, Heard) or item.kind == "act"]
+    again = House(f"sqlite:///{tmp_path}/again.db")
+    again.clock = restored.clock + timedelta(hours=1)
+    tally = recover(again, [*forced, *told])
+    assert (again.order("o").epoch, tally.acts) == (1, int(more_is_lost))
+    assert [name for name, _ in again.verdicts("o")].count("force") == 1
+    assert upkeep.verify_all(again.engine, deep=True).findings == ()
+    again.close()
+
+
+def test_an_act_that_was_recorded_twice_is_done_again_once(forced: list[Item], restored: House) -> None:
+    """If it failed, a record that was sent twice, as any message may be, would do an operator's act twice."""
+    tally = recover(restored, [*forced, forced[-1]])
+    assert (tally.acts, restored.order("o").epoch) == (1, 1)
+    assert recover(restored, forced).acts == 0, "and none, when it is run again"
 
 
 def test_an_act_that_does_not_fit_any_more_is_told(life: Life, restored: House) -> None:
