@@ -134,13 +134,15 @@ def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, rep
     try:
         backup.restore(engine, place, manifest, replace=replace)
         schema.upgrade(url)
+        ends_alike = backup.heads(engine) == manifest.heads
     finally:
         engine.dispose()
     report = session.verify(session.settings().model_copy(update={"database_url": url}))
-    if report.findings or report.orders != manifest.orders or report.entries != manifest.entries:
+    if report.findings or (report.orders, report.entries, ends_alike) != (manifest.orders, manifest.entries, True):
+        otherwise = "" if ends_alike else " Its journals end otherwise than those that were backed up."
         note(
             f"escrow: What was restored does not agree: {report.orders} of {manifest.orders} orders, {report.entries} of "
-            f"{manifest.entries} entries, {len(report.findings)} findings. Fix: restore another backup."
+            f"{manifest.entries} entries, {report.found} findings.{otherwise} Fix: restore another backup."
         )
         raise typer.Exit(ExitCode.FINDINGS)
 

@@ -233,6 +233,12 @@ def _is_abandoned(partial: Path, now: datetime) -> bool:
     return now.timestamp() - touched_at > _ABANDONED_AFTER_S
 
 
+def heads(engine: sa.Engine) -> str:
+    """What the manifest of a backup of this database would say of the ends of its journals."""
+    with reading(engine, is_snapshot=True) as connection:
+        return _heads(connection)[0]
+
+
 def _running(engine: sa.Engine) -> list[str]:
     """The processes that beat."""
     with reading(engine) as connection:
@@ -264,7 +270,22 @@ def _snapshot(engine: sa.Engine) -> Iterator[tuple[sa.Connection, str | None]]:
 
 def _facts(connection: sa.Connection) -> dict[str, Any]:
     entries, last_at = connection.execute(sa.select(sa.func.count(), sa.func.max(journal.c.at, type_=journal.c.at.type))).one()
-    heads = hashlib.sha256()
+    digest, number = _heads(connection)
+    mark = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == MARK))
+    return {
+        "taken_at": format_time(of(connection).now(connection)),
+        "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
+        "orders": number,
+        "entries": entries,
+        "last_entry_at": None if last_at is None else format_time(last_at),
+        "heads": digest,
+        "recorder_offset": None if mark is None else canonical.load(mark)["offset"],
+    }
+
+
+def _heads(connection: sa.Connection) -> tuple[str, int]:
+    """See `Manifest.heads`; and the number of journals."""
+    found = hashlib.sha256()
     number = 0
     last = sa.select(journal.c.order_id, sa.func.max(journal.c.seq).label("seq")).group_by(journal.c.order_id).subquery()
     statement = (
@@ -274,18 +295,9 @@ def _facts(connection: sa.Connection) -> dict[str, Any]:
         .execution_options(yield_per=_ROWS)
     )
     for order_id, seq, head in connection.execute(statement):
-        heads.update(f"{order_id} {seq} {head}\n".encode())
+        found.update(f"{order_id} {seq} {head}\n".encode())
         number += 1
-    mark = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == MARK))
-    return {
-        "taken_at": format_time(of(connection).now(connection)),
-        "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
-        "orders": number,
-        "entries": entries,
-        "last_entry_at": None if last_at is None else format_time(last_at),
-        "heads": heads.hexdigest(),
-        "recorder_offset": None if mark is None else canonical.load(mark)["offset"],
-    }
+    return found.hexdigest(), number
 
 
 def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:

@@ -42,6 +42,16 @@ def test_a_damaged_backup_ends_with_findings(escrow: Escrow, tmp_path: Path) -> 
     assert (result.exit_code, "is damaged" in result.stderr) == (1, True)
 
 
+def test_journals_that_end_otherwise_end_with_findings(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, a restored database with other orders in the same number would pass as the one that was backed up."""
+    escrow("backup", "create", "--name", "one")
+    manifest = tmp_path / "backups" / "one" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(said | {"heads": "0" * 64}))
+    result = escrow("backup", "verify", "one", "--into", f"sqlite:///{tmp_path}/scratch.db")
+    assert (result.exit_code, "Its journals end otherwise" in result.stderr) == (1, True)
+
+
 def test_only_the_youngest_are_kept(escrow: Escrow) -> None:
     """If it failed, a disk would fill up."""
     for name in ("a", "b", "c"):
