@@ -312,12 +312,27 @@ def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:
 
 
 def _restore_sqlite(engine: sa.Engine, file: Path) -> None:
+    """In place of the file that is there: killed at any point, the one or the other is there whole."""
     target = Path(_sqlite_file(engine))
-    new = target.with_suffix(".restored")
-    shutil.copyfile(file, new)
+    new = target.with_name(f"{target.name}.restored")
+    try:
+        shutil.copyfile(file, new)
+        _sync(new)
+        _fold_in_log(target)
+        new.replace(target)
+        _sync(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise RequestError(f"The backup cannot be brought to {target}: {error}.") from error
+
+
+def _fold_in_log(target: Path) -> None:
+    """A log beside a database is taken for its own. It goes into the one that is there before another one gets that place."""
+    with closing(sqlite3.connect(target, timeout=0)) as connection:
+        is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise RequestError(f"Somebody is reading {target}. Fix: close every program that has it open.")
     for left in (f"{target}-wal", f"{target}-shm"):
         Path(left).unlink(missing_ok=True)
-    new.replace(target)
 
 
 def _sqlite_file(engine: sa.Engine) -> str:

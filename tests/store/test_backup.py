@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from shutil import copytree
@@ -10,6 +12,7 @@ from shutil import copytree
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.app.ports import Changes
 from orchestrator.errors import NotFound, RequestError
 from orchestrator.saga.order import Order
 from orchestrator.store import backup, schema
@@ -80,6 +83,51 @@ def test_a_database_with_orders_is_replaced_only_when_told(world: World, put: Pu
     assert len(contents(engine)[0]) == 2
     backup.restore(engine, tmp_path, manifest, replace=True)
     assert [row[0] for row in contents(engine)[0]] == ["o-1"]
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A migrated SQLite database."""
+    file = tmp_path / "escrow.db"
+    schema.upgrade(f"sqlite:///{file}")
+    return file
+
+
+def test_a_restore_that_is_killed_leaves_the_old_file_whole(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, the last orders of a SQLite database would be lost with its log before another one took its place."""
+    engine = make_engine(f"sqlite:///{file}", clock=utc_now)
+    manifest = backup.create(engine, file.parent / "backups", "empty")
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("SELECT * FROM orders").fetchall()
+        with SqlStore(engine, shard=1).transaction() as transaction:
+            transaction.write(Changes(opened=[World(utc_now()).order("in-the-log")]))
+        monkeypatch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            backup.restore(engine, file.parent / "backups", manifest, replace=True)
+        monkeypatch.undo()
+    assert [row[0] for row in contents(engine)[0]] == ["in-the-log"]
+    backup.restore(engine, file.parent / "backups", manifest, replace=True)
+    assert contents(engine)[0] == []
+    engine.dispose()
+
+
+def test_a_file_that_somebody_reads_is_not_replaced(file: Path) -> None:
+    """If it failed, a program that has the old file open would go on with its orders, and nobody would know."""
+    engine = make_engine(f"sqlite:///{file}", clock=utc_now)
+    manifest = backup.create(engine, file.parent / "backups", "empty")
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM orders").fetchall()
+        with SqlStore(engine, shard=1).transaction() as transaction:
+            transaction.write(Changes(opened=[World(utc_now()).order("o-1")]))
+        with pytest.raises(RequestError, match=r"Somebody is reading .*escrow\.db"):
+            backup.restore(engine, file.parent / "backups", manifest, replace=True)
+    assert [row[0] for row in contents(engine)[0]] == ["o-1"]
+    engine.dispose()
 
 
 def test_nothing_is_restored_under_a_running_worker(engine: sa.Engine, store: SqlStore, tmp_path: Path) -> None:
