@@ -37,7 +37,7 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
 from orchestrator.errors import BusUnavailable, EscrowError, SettingsError, TemporaryError
 from orchestrator.metrics import Levels, Metrics
-from orchestrator.store import audit, backup, idempotency, recovery, schema, upkeep
+from orchestrator.store import audit, backup, backups, idempotency, recovery, schema, upkeep
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.participants import Pace
@@ -234,22 +234,22 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
     if settings.backup_dir is not None:
         write = partial(_write_backup, settings, engine, settings.backup_dir)
-        backups = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
-        metronome.also(backups.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
+        in_turn = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
+        metronome.also(in_turn.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
     if has_recorder:
         marks = InTurn(store, "mark", every=timedelta(seconds=_MARK_EVERY_S), run=lambda _: mark(settings, engine), failed=not_marked)
         metronome.also(marks.ask, interval_s=_MARK_EVERY_S)
 
 
 def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
-    name = write_backup(settings, engine, directory, backup.name_at(at)).name
-    backup.prune(directory, settings.backup_keep, at)
+    name = write_backup(settings, engine, directory, backups.name_at(at)).name
+    backups.prune(directory, settings.backup_keep, at)
     _log.info("a backup was written", action="backup_written", name=name)
-    for complaint in backup.unreadable(directory):
+    for complaint in backups.unreadable(directory):
         _log.warning("a backup cannot be read: it is not pruned", action="backup_unreadable", error=complaint)
 
 
-def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backup.Manifest:
+def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backups.Manifest:
     """Back the database up, with the place in the recorder that a recovery of it begins at. Raises: RequestError, StoreUnavailable."""
     try:
         mark(settings, engine)

@@ -18,7 +18,7 @@ from orchestrator.cli.session import Session, session_of
 from orchestrator.errors import SettingsError
 
 if TYPE_CHECKING:
-    from orchestrator.store.backup import Manifest
+    from orchestrator.store.backups import Manifest
     from orchestrator.store.engine import Engine
 
 app = typer.Typer(no_args_is_help=True, help="Back the database up, look at backups, and keep only some.")
@@ -36,11 +36,11 @@ def create(
 ) -> None:
     """Back the database up while orders move on: one state of it, with a manifest."""
     from orchestrator import wiring
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     with _engine(session) as engine:
-        named = name or backup.name_at(session.now())
+        named = name or backups.name_at(session.now())
         manifest = wiring.write_backup(session.settings(), engine, _directory(session, directory), named)
     _show(manifest, session, output)
 
@@ -48,11 +48,11 @@ def create(
 @app.command("list")
 def list_backups(ctx: typer.Context, directory: DirOption = None, output: OutputOption = Format.TABLE) -> None:
     """List the backups, oldest first."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    found = backup.read_all(place)
+    found = backups.read_all(place)
     _note_unreadable(place)
     if output is Format.JSON:
         print_json({"items": [asdict(manifest) for manifest in found]})
@@ -74,12 +74,12 @@ def verify(
     ] = None,
 ) -> None:
     """See that a backup is as it was written; with `--into` that it can be restored and its journals agree. Ends with 1 when not."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    manifest = backup.read(place, name)
-    if wrong := backup.damage(place, manifest):
+    manifest = backups.read(place, name)
+    if wrong := backups.damage(place, manifest):
         note(f"escrow: The backup {name} is damaged: {wrong}.")
         raise typer.Exit(ExitCode.FINDINGS)
     if into is not None:
@@ -94,11 +94,11 @@ def prune(
     directory: DirOption = None,
 ) -> None:
     """Delete all but the youngest backups. What was renamed or copied is not counted, and stays."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    for name in backup.prune(place, keep or session.settings().backup_keep, session.now()):
+    for name in backups.prune(place, keep or session.settings().backup_keep, session.now()):
         print_line(f"deleted {name}")
     _note_unreadable(place)
 
@@ -112,11 +112,11 @@ def restore(
     ledger: recover.LedgerOption = None,
 ) -> None:
     """Bring a backup into the database of ESCROW_DATABASE_URL, and verify it. No worker may run meanwhile."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    manifest = backup.read(place, name)
+    manifest = backups.read(place, name)
     _restore(session, place, manifest, database_url(session), replace=replace)
     print_line(f"Restored {name}: {manifest.orders} orders, {manifest.entries} journal entries; all agree.")
     if recovers:
@@ -168,9 +168,9 @@ def _directory(session: Session, given: Path | None) -> Path:
 
 
 def _note_unreadable(place: Path) -> None:
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
-    for complaint in backup.unreadable(place):
+    for complaint in backups.unreadable(place):
         note(f"escrow: A backup was left out. {complaint}")
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orchestrator.app.ports import Changes
 from orchestrator.errors import NotFound, RequestError
 from orchestrator.saga.order import Order
-from orchestrator.store import backup, schema
+from orchestrator.store import backup, backups, schema
 from orchestrator.store import verify as kept
 from orchestrator.store.engine import make_engine
 from orchestrator.store.tables import journal, order_data, orders
@@ -141,12 +141,12 @@ def test_nothing_is_restored_under_a_running_worker(engine: sa.Engine, store: Sq
 def test_a_damaged_backup_is_told_and_not_restored(engine: sa.Engine, tmp_path: Path) -> None:
     """If it failed, somebody would find out when the database is gone."""
     manifest = backup.create(engine, tmp_path, "one")
-    assert backup.damage(tmp_path, manifest) is None
+    assert backups.damage(tmp_path, manifest) is None
     file = tmp_path / "one" / manifest.file
     whole = file.read_bytes()
     for wrong, what in ((whole[:-1], "bytes"), (whole[:-1] + bytes([whole[-1] ^ 1]), "altered"), (None, "missing")):
         file.unlink() if wrong is None else file.write_bytes(wrong)
-        assert what in (backup.damage(tmp_path, manifest) or "")
+        assert what in (backups.damage(tmp_path, manifest) or "")
         with pytest.raises(RequestError, match="is damaged"):
             backup.restore(engine, tmp_path, manifest, replace=True)
 
@@ -155,13 +155,13 @@ def test_a_name_stands_for_a_whole_backup_only(engine: sa.Engine, tmp_path: Path
     """If it failed, what a killed process left would be listed, or written over."""
     (tmp_path / ".two.partial").mkdir()
     (tmp_path / "two").mkdir()
-    assert backup.read_all(tmp_path) == []
+    assert backups.read_all(tmp_path) == []
     with pytest.raises(NotFound):
-        backup.read(tmp_path, "two")
+        backups.read(tmp_path, "two")
     with pytest.raises(RequestError, match="already"):
         backup.create(engine, tmp_path, "two")
     backup.create(engine, tmp_path, "one")
-    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["one"]
+    assert [manifest.name for manifest in backups.read_all(tmp_path)] == ["one"]
     assert not list(tmp_path.glob(".one*"))
 
 
@@ -176,20 +176,20 @@ def test_one_that_was_killed_before_it_got_its_name_is_none(engine: sa.Engine, t
     """If it failed, a backup would be listed that cannot be restored."""
     backup.create(engine, tmp_path, "one")
     (tmp_path / "one").rename(tmp_path / ".one.partial")
-    assert backup.read_all(tmp_path) == []
+    assert backups.read_all(tmp_path) == []
     with pytest.raises(NotFound):
-        backup.read(tmp_path, ".one.partial")
+        backups.read(tmp_path, ".one.partial")
 
 
 def test_the_youngest_are_kept(engine: sa.Engine, tmp_path: Path) -> None:
     """If it failed, the disk would fill, or the wrong backup would go."""
     for name in ("c", "a", "b"):
         backup.create(engine, tmp_path, name)
-    assert backup.prune(tmp_path, 2, utc_now()) == ["c"]
-    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["a", "b"]
+    assert backups.prune(tmp_path, 2, utc_now()) == ["c"]
+    assert [manifest.name for manifest in backups.read_all(tmp_path)] == ["a", "b"]
     assert directories(tmp_path) == ["a", "b"]
     with pytest.raises(RequestError, match="At least one"):
-        backup.prune(tmp_path, 0, utc_now())
+        backups.prune(tmp_path, 0, utc_now())
 
 
 def test_what_a_killed_one_left_is_deleted_and_what_is_being_written_is_not(tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def test_what_a_killed_one_left_is_deleted_and_what_is_being_written_is_not(tmp_
     partial = tmp_path / ".d.partial"
     partial.mkdir()
     (partial / "escrow.dump").write_bytes(b"half")
-    backup.prune(tmp_path, 1, utc_now() + timedelta(hours=23))
+    backups.prune(tmp_path, 1, utc_now() + timedelta(hours=23))
     assert partial.exists()
-    backup.prune(tmp_path, 1, utc_now() + timedelta(hours=25))
+    backups.prune(tmp_path, 1, utc_now() + timedelta(hours=25))
     assert not partial.exists()
 
 
@@ -209,9 +209,9 @@ def test_what_was_renamed_or_copied_goes_by_its_new_name_and_is_kept(engine: sa.
         backup.create(engine, tmp_path, name)
     (tmp_path / "a").rename(tmp_path / "keep-me")
     copytree(tmp_path / "c", tmp_path / "c.copy")
-    assert sorted(manifest.name for manifest in backup.read_all(tmp_path)) == ["b", "c", "c.copy", "keep-me"]
-    assert backup.damage(tmp_path, backup.read(tmp_path, "keep-me")) is None
-    assert backup.prune(tmp_path, 1, utc_now()) == ["b"]
+    assert sorted(manifest.name for manifest in backups.read_all(tmp_path)) == ["b", "c", "c.copy", "keep-me"]
+    assert backups.damage(tmp_path, backups.read(tmp_path, "keep-me")) is None
+    assert backups.prune(tmp_path, 1, utc_now()) == ["b"]
     assert directories(tmp_path) == ["c", "c.copy", "keep-me"]
 
 
@@ -219,13 +219,13 @@ def test_one_that_cannot_be_read_is_named_and_does_not_stop_the_others(engine: s
     """If it failed, one damaged file would end every scheduled pruning, and the disk fill."""
     for name in ("a", "b", "later", "torn"):
         backup.create(engine, tmp_path, name)
-    manifest = tmp_path / "later" / backup.MANIFEST
+    manifest = tmp_path / "later" / backups.MANIFEST
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    (tmp_path / "torn" / backup.MANIFEST).write_text("{")
-    assert [manifest.name for manifest in backup.read_all(tmp_path)] == ["a", "b"]
-    later, torn = backup.unreadable(tmp_path)
+    (tmp_path / "torn" / backups.MANIFEST).write_text("{")
+    assert [manifest.name for manifest in backups.read_all(tmp_path)] == ["a", "b"]
+    later, torn = backups.unreadable(tmp_path)
     assert ("later" in later, "torn" in torn) == (True, True)
-    assert backup.prune(tmp_path, 1, utc_now()) == ["a"]
+    assert backups.prune(tmp_path, 1, utc_now()) == ["a"]
     assert directories(tmp_path) == ["b", "later", "torn"]
 
 
@@ -239,20 +239,20 @@ def test_what_the_disk_refuses_to_delete_is_told(engine: sa.Engine, tmp_path: Pa
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(RequestError, match=r"cannot be pruned: .*Permission denied"):
-        backup.prune(tmp_path, 1, utc_now())
+        backups.prune(tmp_path, 1, utc_now())
 
 
 def test_a_backup_of_another_kind_or_release_is_refused(engine: sa.Engine, tmp_path: Path) -> None:
     """If it failed, somebody would read a traceback at the worst of times."""
     manifest = backup.create(engine, tmp_path, "one")
-    file = tmp_path / "one" / backup.MANIFEST
+    file = tmp_path / "one" / backups.MANIFEST
     text = file.read_text()
     file.write_text(text.replace('"format": 1', '"format": 2'))
     with pytest.raises(RequestError, match="a later release"):
-        backup.read(tmp_path, "one")
+        backups.read(tmp_path, "one")
     file.write_text(text.replace('"orders"', '"ordres"'))
     with pytest.raises(RequestError, match="cannot be read as the manifest"):
-        backup.read(tmp_path, "one")
+        backups.read(tmp_path, "one")
     file.write_text(text.replace(f'"kind": "{manifest.kind}"', '"kind": "other"'))
     with pytest.raises(RequestError, match="is of other"):
-        backup.restore(engine, tmp_path, backup.read(tmp_path, "one"), replace=True)
+        backup.restore(engine, tmp_path, backups.read(tmp_path, "one"), replace=True)
