@@ -14,6 +14,7 @@
     │   ├─ Stale               412
     │   ├─ Unprocessable       422
     │   └─ SettingsError       (the environment or the command line)
+    │       └─ NoRecorder
     ├─ DefinitionError     the author's  → refuse to start, with line and fix
     ├─ TemporaryError      the world's   → roll back, retry with backoff, bounded
     │   ├─ StoreUnavailable
@@ -101,6 +102,10 @@ class Unprocessable(RequestError):
 
 class SettingsError(RequestError):
     """A setting is missing, unreadable or contradicts another one."""
+
+
+class NoRecorder(SettingsError):
+    """The broker has no recorder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,8 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology, decode
 from orchestrator.contract.canonical import format_time
 from orchestrator.contract.replay import ReplayedEvent, ReplayEnd
-from orchestrator.errors import Conflict, MessageError, NotFound, SettingsError
+from orchestrator.draining import wait_until_drained
+from orchestrator.errors import MessageError, NoRecorder, NotFound
 from orchestrator.store import audit, upkeep
 from orchestrator.store import past as journals_of
 from orchestrator.store.dialect import reading
@@ -28,9 +29,6 @@ from orchestrator.store.participants import awaited_replay
 from orchestrator.store.spans import quiet
 from orchestrator.store.transaction import SqlStore
 from orchestrator.store.upkeep import Progress
-
-#: How long the inbox may take to be seen empty, in seconds, and how often it is looked at.
-_DRAINED_WITHIN_S, _LOOK_EVERY_S = 30.0, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +80,14 @@ def run(settings: Settings, participant: str, start: Start, events: Collection[s
         # It must not make a recorder: one that was made just now knows nothing, and would be taken for one that nothing was said to.
         bus = wiring.rabbit_bus(settings.model_copy(update={"recorder": False}), frozenset())
         with ReplayLink(bus, topology, participant, new_id=wiring.new_id, now=wiring.now) as link:
-            _drain(bus.inbox_depth)
+            wait_until_drained(bus.inbox, store.readers, store.now)
             # After that, for its request was in the inbox, too.
             with reading(engine) as connection:
                 awaited = awaited_replay(connection, participant)
             if awaited is None:
                 raise not_waiting(participant)
             replayed = _send(settings, engine, link, participant, start, frozenset(events) or awaited.events, progress)
-            link.send(replayed.end(awaited.request_id))
+            link.end(replayed.end(awaited.request_id))
         _note(engine, store, replayed)
     return replayed
 
@@ -129,21 +127,6 @@ def _note(engine: Engine, store: SqlStore, replayed: Replayed) -> None:
     audit.note(engine, at=store.now(), actor=actor, act="replay", order_id=None, outcome="done", detail=detail)
 
 
-def _drain(depth: Callable[[], int | None]) -> None:
-    """Wait until no event is in the inbox: it may be an answer that its journal does not have yet, and what is answered is not asked again.
-
-    Raises: Conflict when it takes too long.
-    """
-    limit_s = wiring.monotonic() + _DRAINED_WITHIN_S
-    while waiting := depth():
-        if wiring.monotonic() > limit_s:
-            raise Conflict(
-                f"{waiting} events wait in the inbox: what they answer would be missing. Fix: see that workers run, and run it again when "
-                "the inbox is empty."
-            )
-        wiring.sleep(_LOOK_EVERY_S)
-
-
 class _Heard:
     """The events of others in the recorder, and what of them is not there any more."""
 
@@ -166,7 +149,7 @@ class _Heard:
             return
         try:
             is_any = self._look()
-        except SettingsError as error:
+        except NoRecorder as error:
             self.gap = f"No event of others is replayed. {error}"
             return
         for found in recorder.read(self._url, self._topology, self._start, mark=wiring.new_id()) if is_any else ():
@@ -180,18 +163,23 @@ class _Heard:
                 yield ReplayedEvent(message=envelope)
 
     def _look(self) -> bool:
-        """See what is there; whether anything is."""
-        start, oldest = self._start, recorder.first(self._url, self._topology, "first")
-        if oldest is None:
+        """See what is there; whether anything may be."""
+        if isinstance(self._start, datetime) and self._start > wiring.now():
+            # Nothing is, not even a mark.
+            return False
+        start, oldest = self._start, self._first("first")
+        if next(recorder.read(self._url, self._topology, "first", mark=wiring.new_id()), None) is None:
             # The participant's request was an event: it would be there.
             self.gap = "The recorder is empty: it was made after the participant asked, and knows no event of before."
             return False
-        begin = recorder.first(self._url, self._topology, start)
         lacks = f"The recorder begins at offset {oldest.offset}"
         if start == "first" and oldest.offset > 0:
             self.gap = f"{lacks}: what was said before is beyond its retention."
         elif isinstance(start, int) and oldest.offset > start:
             self.gap = f"{lacks}: what it had from offset {start} on is beyond its retention."
-        elif isinstance(start, datetime) and oldest.offset > 0 and begin == oldest:
+        elif isinstance(start, datetime) and oldest.offset > 0 and self._first(start) == oldest:
             self.gap = f"{lacks}: what was said between {format_time(start)} and then may be beyond its retention."
-        return begin is not None
+        return True
+
+    def _first(self, start: Start) -> recorder.Position:
+        return recorder.first(self._url, self._topology, start, mark=wiring.new_id())

@@ -25,6 +25,7 @@ from orchestrator.app.circuit import Circuit
 from orchestrator.app.handle import Context
 from orchestrator.app.in_turn import InTurn
 from orchestrator.app.line import Limits, Line
+from orchestrator.app.marks import Marks
 from orchestrator.app.ports import Bus
 from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
@@ -35,7 +36,7 @@ from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import Retention
 from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
-from orchestrator.errors import BusUnavailable, EscrowError, SettingsError, TemporaryError
+from orchestrator.errors import EscrowError, SettingsError, TemporaryError
 from orchestrator.metrics import Levels, Metrics
 from orchestrator.store import audit, backup, backups, idempotency, recovery, schema, upkeep
 from orchestrator.store.definitions import Registration
@@ -50,6 +51,12 @@ from orchestrator.web.services import Readiness, Services
 
 #: How often a worker asks whether it is its turn to write a backup, and to mark the recorder, in seconds.
 _ASK_FOR_BACKUP_EVERY_S = _MARK_EVERY_S = 60.0
+
+#: What is said of a database that is older than it was.
+_REPLACED = (
+    "the database is older than it was: it was restored while this process ran, and what was committed since is not in it. "
+    "Fix: stop every process, run `escrow recover`, and start them"
+)
 
 _log = logs.get(__name__)
 
@@ -232,41 +239,45 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
     def not_marked(error: EscrowError | OSError) -> None:
         _log.info("the recorder cannot be asked now: its last mark stands", action="not_marked", error=str(error))
 
+    def replaced() -> None:
+        metrics.alerts.labels(name="database_replaced").inc()
+        _log.error(_REPLACED, action="database_replaced")
+
     if settings.backup_dir is not None:
         write = partial(_write_backup, settings, engine, settings.backup_dir)
         in_turn = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
         metronome.also(in_turn.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
     if has_recorder:
-        marks = InTurn(store, "mark", every=timedelta(seconds=_MARK_EVERY_S), run=lambda _: mark(settings, engine), failed=not_marked)
+        marks = Marks(
+            store,
+            every=timedelta(seconds=_MARK_EVERY_S),
+            marked_at=partial(recovery.marked_at, engine),
+            move=partial(mark, settings, engine),
+            replaced=replaced,
+            failed=not_marked,
+        )
         metronome.also(marks.ask, interval_s=_MARK_EVERY_S)
 
 
 def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
-    name = write_backup(settings, engine, directory, backups.name_at(at)).name
+    name = backup.create(engine, directory, backups.name_at(at)).name
     backups.prune(directory, settings.backup_keep, at)
     _log.info("a backup was written", action="backup_written", name=name)
     for complaint in backups.unreadable(directory):
         _log.warning("a backup cannot be read: it is not pruned", action="backup_unreadable", error=complaint)
 
 
-def write_backup(settings: Settings, engine: Engine, directory: Path, name: str) -> backups.Manifest:
-    """Back the database up, with the place in the recorder that a recovery of it begins at. Raises: RequestError, StoreUnavailable."""
-    try:
-        mark(settings, engine)
-    except (SettingsError, BusUnavailable) as error:
-        _log.warning("the recorder cannot be asked now: a recovery begins at its last mark", action="not_marked", error=str(error))
-    return backup.create(engine, directory, name)
-
-
-def mark(settings: Settings, engine: Engine) -> None:
+def mark(settings: Settings, engine: Engine) -> datetime | None:
     """Write down a place in the recorder after which everything comes that the database does not have by now (R28).
 
-    A recovery of this database begins there, by whatever tool it is restored. Raises: SettingsError, BusUnavailable, StoreUnavailable.
+    A recovery of this database begins there, by whatever tool it is restored. Of a database that is to be recovered the mark stays: what is
+    missing comes after that. When it was written, by the database's clock; None: it was not. Raises: SettingsError, BusUnavailable,
+    StoreUnavailable.
     """
-    if settings.amqp_url is not None and settings.recorder:
-        place = recorder.position(settings.amqp_url, Topology(settings.namespace))
-        if place is not None:
-            recovery.keep(engine, recovery.MARK, asdict(place))
+    if settings.amqp_url is None or not settings.recorder:
+        return None
+    place = recorder.position(settings.amqp_url, Topology(settings.namespace), mark=new_id())
+    return recovery.move_mark(engine, asdict(place))
 
 
 def pace(settings: Settings) -> Pace:
@@ -364,6 +375,7 @@ def _limits(settings: Settings) -> Limits:
         batch_bytes_max=settings.batch_bytes_max,
         linger_s=settings.linger_ms / 1000,
         drain_grace_s=settings.drain_grace_s,
+        tick_gap_max_s=STALLED_AFTER_S,
         # Half a second's worth: it never waits for us, nor do commands wait there for long.
         queue_count_max=max(10, settings.recovery_max_per_s // 2),
     )

@@ -67,7 +67,9 @@ class Circuit:
         self._orders_min = orders_min
         self._seen: dict[str, _Seen] = {}
         self._noted_s: dict[str, float] = {}
+        #: Who spoke since the last tick, and of whom a word was not written down yet.
         self._spoke: set[str] = set()
+        self._unnoted: set[str] = set()
         #: Whom this worker knows as participants: others publish events, too.
         self._known: set[str] = set()
         #: Those that are known to be silent, and those that recover: what is sent to them waits its turn.
@@ -121,10 +123,12 @@ class Circuit:
         return spoke
 
     def to_note(self, at_s: float) -> list[str]:
-        """Participants that spoke since the last tick, and of which that was not written down of late."""
-        due = sorted(name for name in self._spoke & self._known if at_s - self._noted_s.get(name, -NOTE_EVERY_S) >= NOTE_EVERY_S)
-        self._noted_s |= dict.fromkeys(due, at_s)
+        """Participants that spoke, and of which that is to be written down now. The last word of each is, `NOTE_EVERY_S` later at most."""
+        self._unnoted |= self._spoke & self._known
         self._spoke.clear()
+        due = sorted(name for name in self._unnoted if at_s - self._noted_s.get(name, -NOTE_EVERY_S) >= NOTE_EVERY_S)
+        self._noted_s |= dict.fromkeys(due, at_s)
+        self._unnoted.difference_update(due)
         return due
 
     def unanswered(self, now: datetime) -> list[str]:
@@ -158,9 +162,10 @@ class Circuit:
         return found
 
     def fell_silent(self, name: str) -> None:
-        """The database agrees that it is silent."""
+        """The database agrees that it is silent. A word of before that is no sign of life any more."""
         self.silent |= {name}
         self.recovering -= {name}
+        self._unnoted.discard(name)
         self._seen.pop(name, None)
 
     def was_heard(self, name: str) -> None:

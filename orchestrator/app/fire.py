@@ -28,8 +28,8 @@ class Hearing:
             self.drained = depth is not None and depth < self.batch_count_max
         self.consuming = consuming
 
-    def database_returned(self, at_s: float) -> None:
-        """Replies may have queued up while the database was away."""
+    def interrupted(self, at_s: float) -> None:
+        """Nothing was taken for a while, for the database was away or this process stood still: replies may have queued up."""
         self._since_s = at_s
         self.drained = False
 

@@ -41,8 +41,11 @@ class Beat(Protocol):
 class Fleet(Protocol):
     """What the workers know of each other, and of the rows they send."""
 
-    def beat(self, incarnation: str, role: str, link_up_at: datetime | None) -> Beat:
-        """Say that this worker lives, and look around. One short transaction."""
+    def beat(self, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta) -> Beat:
+        """Say that this worker lives, and look around. One short transaction.
+
+        `behind`: what it took from the inbox longer ago is committed.
+        """
 
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
         """Become the owner of a dead owner's rows (R17), or of those that may go to a participant that was silent (R8).

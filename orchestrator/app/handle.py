@@ -20,7 +20,7 @@ from orchestrator.app.sizes import too_large
 from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, canonical, encode
 from orchestrator.contract.envelope import from_attributes
-from orchestrator.errors import Conflict, NotFound, RequestError, Unprocessable
+from orchestrator.errors import Conflict, NotFound, RequestError, TemporaryError, Unprocessable
 from orchestrator.saga.decide import Decided, decide_all
 from orchestrator.saga.decision import Decision
 from orchestrator.saga.inputs import DeadlineDue, Message, OperatorAct
@@ -147,6 +147,8 @@ def _apply(context: Context, tx: Transaction, sheet: Sheet, work: Work) -> Outco
             decision = decided.own
             if not work.dry_run:
                 _take(sheet, work.order_id, decided, cause=None)
+    except TemporaryError:  # a definition could not be read: nobody's fault, and the batch is run again
+        raise
     except Exception as error:  # noqa: BLE001  # a bug of ours must not stop its neighbours: it is kept and alerted
         return _set_aside(tx, sheet, work, error)
     order = sheet.orders.get(work.order_id) if not work.dry_run else decision.order

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
 
@@ -45,8 +45,12 @@ _STOPPING = "This process is stopping: ask another, or ask again."
 _log = logs.get(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The metronome's only word: beat, fire what is due, adopt what is orphaned."""
+
+    #: Monotonic, when it was said.
+    at_s: float
 
 
 _Answer = TypeVar("_Answer")
@@ -64,6 +68,8 @@ class Limits:
     batch_bytes_max: int
     linger_s: float
     drain_grace_s: float
+    #: A longer time between two ticks means that this process stood still, and heard nothing meanwhile (R9).
+    tick_gap_max_s: float
     #: Commands that may lie in the queue of a participant that recovers, before it is sent more (R8).
     queue_count_max: int
 
@@ -107,6 +113,7 @@ class Line:
         self._link = LinkChanged(consuming=False, publishing=False)
         self._batch_before = 0
         self._link_up_at: datetime | None = None
+        self._ticked_s: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="handler", daemon=True)
         #: Monotonic time of the last beat that the database answered; None before the first.
@@ -130,7 +137,7 @@ class Line:
 
     def tick(self) -> None:
         """Put a tick into the queue."""
-        self._queue.put(Tick())
+        self._queue.put(Tick(self._monotonic()))
 
     def submit(self, work: Work) -> Future[Outcome]:
         """Hand an input to the handler thread; the future is done after the commit."""
@@ -156,9 +163,16 @@ class Line:
             except TemporaryError:
                 _log.info("stopping while the database does not answer; nothing of it was acked", action="left_undone")
             except Exception:  # noqa: BLE001  # a bug of ours must not end the only thread that moves orders
-                _log.exception("the line stumbled; it goes on", action="line_stumbled")
-                self._pause(_AGAIN_FIRST_S)
+                _log.exception("the line stumbled; it begins anew", action="line_stumbled")
+                self._begin_anew()
         self._close()
+
+    def _begin_anew(self) -> None:
+        """Let go what was in hand: what is not acked is delivered again, and not acked with what follows; what was not sent is adopted."""
+        self._change_name()
+        self._bus.pause()
+        self._pause(_AGAIN_FIRST_S)
+        self._bus.resume()
 
     def _turn(self) -> None:
         works, ticks = self._gather()
@@ -196,6 +210,7 @@ class Line:
             else:
                 until_s = 0.0
                 if isinstance(item, Tick):
+                    self._note_gap(item.at_s)
                     ticked = True
                 elif isinstance(item, Delivery):
                     size += len(item.wire.body)
@@ -220,13 +235,13 @@ class Line:
         started_s = self._monotonic()
         handled = self._handle(works)
         committed_s, owner = self._monotonic(), self._context.owner
-        self._watcher.handled(handled, committed_s - started_s)
         self._watcher.reached("committed")
         deliveries = [work.delivery for work in works if work.delivery is not None]
         self._protection.committed(Committed(committed_s, deliveries, handled.outcomes, set(handled.records)))
         # Under the name that wrote them: an outage meanwhile changes ours.
         self._sending.publish(handled.outbox, committed_s, owner, self._persist)
         self._watcher.reached("published")
+        self._watcher.handled(handled, committed_s - started_s)
         self._release()
         self._care.handled(handled, self._persist)
         if handled.next_deadline_ms is not None:
@@ -261,7 +276,14 @@ class Line:
             raise
         except (DataRefused, InvariantViolated) as error:
             self._sending.put_back_confirmed(confirmed)
-            return bisect(works, error, self._handle, lambda *key: self._persist(lambda: put_off(self._context, *key)))
+            return self._bisect(works, error)
+        except Exception as error:  # noqa: BLE001  # a bug of ours, or rows that are damaged: whatever meets it is set aside alone
+            _log.exception("a batch cannot be handled", action="batch_refused", count=len(works))
+            self._sending.put_back_confirmed(confirmed)
+            return self._bisect(works, InvariantViolated(f"{type(error).__name__}: {error}"))
+
+    def _bisect(self, works: list[Work], error: DataRefused | InvariantViolated) -> Handled:
+        return bisect(works, error, self._handle, lambda *key: self._persist(lambda: put_off(self._context, *key)))
 
     def _persist(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask the database until it answers. Raises: TemporaryError when this process is to stop before that."""
@@ -295,9 +317,19 @@ class Line:
             blocked=link.blocked,
         )
 
+    def _note_gap(self, ticked_s: float) -> None:
+        """A process that stood still did not hear: replies of that time are still on their way to us."""
+        if self._ticked_s is not None and ticked_s - self._ticked_s > self._limits.tick_gap_max_s:
+            _log.warning("this process stood still", action="stood_still", seconds=round(ticked_s - self._ticked_s, 1))
+            self._link_up_at = None
+            self._hearing.interrupted(self._monotonic())
+        self._ticked_s = ticked_s
+
     def _on_tick(self) -> None:
         try:
-            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at)
+            # What came before the tick is handled: it stood in the queue before it.
+            behind = timedelta(seconds=self._monotonic() - self._ticked_s) if self._ticked_s is not None else timedelta(0)
+            beat = self._fleet.beat(self._context.owner, self._role, self._link_up_at, behind)
             self._database_is_back()
             self._context.registry.forget_marks()
             owners = self._care.owners(beat)
@@ -315,12 +347,15 @@ class Line:
             self._not_now(error)
 
     def _send(self, owners: Sequence[str | None], now: datetime) -> None:
-        """Send what these left behind, and what came back; with the link down the API process leaves it to the workers."""
-        if self._link.publishing:
+        """Send what these left behind, and what came back; with the link down the API process leaves it to the workers.
+
+        While the broker takes nothing it stays where it is, in the outbox.
+        """
+        if self._link.publishing and not self._link.blocked:
             for owner in owners:
                 self._sending.adopt(owner, self._context.owner, now)
             self._sending.send_again(self._context.owner)
-        elif not self._consume:
+        elif not self._link.publishing and not self._consume:
             self._sending.leave_to_others(self._context.owner)
 
     def _fire(self, beat: Beat) -> None:
@@ -367,14 +402,14 @@ class Line:
     def _database_is_back(self) -> None:
         if not self.database_up:
             self.database_up = True
-            self._hearing.database_returned(self._monotonic())
+            self._hearing.interrupted(self._monotonic())
             self._bus.resume()
 
     def _close(self) -> None:
         """What is committed is acked and answered once it is recorded; what is not begun is left to others."""
         until_s = self._monotonic() + _RECORDED_WITHIN_S
-        while not self._protection.is_empty and (item := self._next(until_s)) is not None:
-            self._leave(item)
+        while not self._protection.is_empty and self._monotonic() < until_s:
+            self._leave(self._next(until_s))
         self._bus.close()
         while not self._queue.empty():
             self._leave(self._queue.get_nowait())

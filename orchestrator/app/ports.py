@@ -79,7 +79,7 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandQueue:
-    """What the broker says of a participant's command queue."""
+    """What the broker says of a participant's command queue, or of the inbox."""
 
     #: Messages that nobody has taken yet.
     ready: int

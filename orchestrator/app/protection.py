@@ -35,8 +35,8 @@ class Protection:
 
     def __init__(self) -> None:
         self._waiting: deque[Committed] = deque()
-        #: Record → its batch, of all that are not confirmed, also those of batches that went on without it.
-        self._unconfirmed: dict[str, Committed] = {}
+        #: Record → the batch that waits for it; None when the batch went on without it.
+        self._unconfirmed: dict[str, Committed | None] = {}
         self._unprotected_since_s: float | None = None
         self._counted_until_s = 0.0
 
@@ -53,9 +53,9 @@ class Protection:
     def committed(self, batch: Committed) -> None:
         """A batch was committed, and its records are handed to the bus."""
         self._unconfirmed |= dict.fromkeys(batch.records, batch)
-        if not self.is_on:
-            batch.records.clear()
         self._waiting.append(batch)
+        if not self.is_on:
+            self._go_on_without(batch)
 
     def confirmed(self, outbox_id: str) -> None:
         """The broker has a message; it may be a record."""
@@ -85,11 +85,16 @@ class Protection:
                 return 0.0
             self._unprotected_since_s = self._counted_until_s = self._waiting[0].committed_s
             for batch in self._waiting:
-                batch.records.clear()
+                self._go_on_without(batch)
         seconds, self._counted_until_s = at_s - self._counted_until_s, at_s
         if not self._unconfirmed and broker_takes:
             self._unprotected_since_s = None
         return seconds
+
+    def _go_on_without(self, batch: Committed) -> None:
+        """The ids alone are kept: what the batch holds would fill the memory while the broker takes nothing."""
+        self._unconfirmed |= dict.fromkeys(batch.records & self._unconfirmed.keys())
+        batch.records.clear()
 
     def give_up(self, why: str) -> None:
         """This process stops: tell those who wait that they will not hear whether it is recorded."""

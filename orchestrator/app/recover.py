@@ -22,7 +22,7 @@ from orchestrator.app.record import Heard, Item, heard_of
 from orchestrator.app.replay import Replay, line_of, thawed
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.work import Handled, Outcome, Work, read
-from orchestrator.contract import canonical, encode
+from orchestrator.contract import Wire, canonical, encode
 from orchestrator.errors import DataRefused, InvariantViolated
 from orchestrator.saga import inputs
 from orchestrator.saga.decision import Announcement, Decision, Entry
@@ -33,6 +33,9 @@ from orchestrator.saga.order import Order, to_document
 PAGE = 200
 #: Uncertainties that are told one by one.
 TOLD_MAX = 100
+
+#: Content type of an entry's input.
+_JSON = "application/json"
 
 #: Offset in the recorder, and place within its message.
 Key = tuple[int, int]
@@ -210,7 +213,16 @@ def _batches(staged: Sequence[Staged], shelf: Shelf, tally: Tally, *, require_us
 
 
 def _work(one: Staged, *, require_user_id: bool) -> Work | None:
-    """An item as an input; None: a clock's."""
+    """An item as an input; None: a clock's. One that cannot be made an input is for the quarantine."""
+    try:
+        return _input(one, require_user_id=require_user_id)
+    except Exception as error:  # noqa: BLE001  # whatever a message of anybody's holds, the others are recovered
+        heard = one.item if isinstance(one.item, Heard) else Heard(wire=Wire(content_type=_JSON, headers={}, body=one.item.input))
+        unreadable = InvariantViolated(f"It cannot be recovered: {type(error).__name__}: {error}")
+        return Work(order_id=None, input=None, delivery=_delivery(heard), unreadable=unreadable, recovered=one.key)
+
+
+def _input(one: Staged, *, require_user_id: bool) -> Work | None:
     if isinstance(one.item, Heard):
         return replace(_read(one.item, require_user_id=require_user_id), recovered=one.key)
     input_ = inputs.from_document(canonical.load(one.item.input))
@@ -230,9 +242,12 @@ def _waited(parked: Parked, *, require_user_id: bool) -> Work:
 
 
 def _read(heard: Heard, *, require_user_id: bool) -> Work:
-    """A message as an input that came from the bus; nobody acks it."""
-    delivery = Delivery(wire=heard.wire, tag=0, link_epoch=0, redelivered=True, user_id=heard.user_id)
-    return read(delivery, require_user_id=require_user_id)
+    return read(_delivery(heard), require_user_id=require_user_id)
+
+
+def _delivery(heard: Heard) -> Delivery:
+    """As the bus gives it; nobody acks it."""
+    return Delivery(wire=heard.wire, tag=0, link_epoch=0, redelivered=True, user_id=heard.user_id)
 
 
 def _handle(context: Context, works: list[Work]) -> Handled:

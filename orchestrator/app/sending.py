@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from orchestrator import logs
 from orchestrator.app.fleet import Fleet
@@ -15,11 +16,13 @@ from orchestrator.errors import TemporaryError
 
 #: More than this between a commit and its publishing, in seconds, and another worker may have taken the messages over.
 _OURS_FOR_S = 1.0
+#: Messages that are handed to the bus and not confirmed, at most: while the broker takes nothing, the others wait in the outbox alone.
+ON_THE_WAY_MAX = 10_000
 
 _log = logs.get(__name__)
 
 #: Ask the database until it answers; raises TemporaryError when this process is to stop before that.
-Persist = Callable[[Callable[[], Sequence[str]]], Sequence[str]]
+Persist = Callable[[Callable[[], Any]], Any]
 
 
 class Sending:
@@ -34,8 +37,16 @@ class Sending:
         self._monotonic = monotonic
 
     def publish(self, messages: Sequence[OutboxMessage], committed_s: float, owner: str, persist: Persist) -> None:
-        """Publish what `owner` has just committed; after a pause of more than 1 s only what is still its own (R17)."""
+        """Publish what `owner` has just committed; after a pause of more than 1 s only what is still its own (R17).
+
+        What is too much to be on the way is left to whoever sends again first.
+        """
         if not messages:
+            return
+        if len(self._relay) + len(messages) > ON_THE_WAY_MAX:
+            left = [message.outbox_id for message in messages]
+            persist(lambda: self._fleet.release(owner, left))
+            self._leave(left)
             return
         if self._monotonic() - committed_s > _OURS_FOR_S:
             outbox_ids = [message.outbox_id for message in messages]
@@ -46,7 +57,9 @@ class Sending:
         self._bus.publish(messages)
 
     def adopt(self, owner: str | None, by: str, now: datetime) -> None:
-        """Send what a dead worker left behind, or what was kept back. What lay long is sent late (R5)."""
+        """Send what a dead worker left behind, or what was kept back, unless too much is on the way. What lay long is sent late (R5)."""
+        if len(self._relay) >= ON_THE_WAY_MAX:
+            return
         messages = self._fleet.adopt(owner, by, self._batch_count_max)
         if messages:
             _log.info("messages adopted", action="outbox_adopted", owner=owner, count=len(messages))

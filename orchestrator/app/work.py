@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.app.ports import Delivery, OutboxMessage, Parked, Resolved
-from orchestrator.contract import Wire, decode
+from orchestrator.contract import Envelope, Wire, decode
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.errors import InvariantViolated, MessageError, WrongUser
 from orchestrator.saga.decision import Decision
@@ -72,9 +72,17 @@ class Handled:
 def read(delivery: Delivery, *, require_user_id: bool) -> Work:
     """A delivery as an input, or as something that cannot be taken."""
     try:
-        envelope = decode(delivery.wire)
-        if require_user_id and delivery.user_id != envelope.source:
-            raise WrongUser(f"The source is {envelope.source}, and the broker user is {delivery.user_id or 'not named'}.")
+        envelope = _envelope(delivery, require_user_id=require_user_id)
     except MessageError as error:
         return Work(order_id=None, input=None, delivery=delivery, unreadable=error)
+    except Exception as error:  # noqa: BLE001  # a bug of ours: the message is kept with it, instead of being delivered for ever
+        told = InvariantViolated(f"{type(error).__name__}: {error}")
+        return Work(order_id=None, input=None, delivery=delivery, unreadable=told)
     return Work(order_id=envelope.subject, input=Message(envelope=envelope), delivery=delivery)
+
+
+def _envelope(delivery: Delivery, *, require_user_id: bool) -> Envelope:
+    envelope = decode(delivery.wire)
+    if require_user_id and delivery.user_id != envelope.source:
+        raise WrongUser(f"The source is {envelope.source}, and the broker user is {delivery.user_id or 'not named'}.")
+    return envelope

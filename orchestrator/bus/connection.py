@@ -55,8 +55,11 @@ def addresses(nodes: Sequence[pika.connection.Parameters]) -> str:
 
 @contextmanager
 def blocking(nodes: Sequence[pika.connection.Parameters]) -> Iterator[pika.BlockingConnection]:
-    """A blocking connection to the first node that answers, for set-up and examination; never on the line. Raises what pika raises."""
-    connection = pika.BlockingConnection(nodes)
+    """A blocking connection to the first node that answers, for set-up and examination; never on the line. Raises what pika raises.
+
+    Message properties that cannot be decoded end it no more than they end a link (`Connection`).
+    """
+    connection = pika.BlockingConnection(nodes, _impl_class=Connection)
     try:
         yield connection
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 import pika
 
 from orchestrator.app.ports import Delivery
-from orchestrator.contract import Wire
+from orchestrator.bus.wire import user_of, wire_of
 
 
 class Consumer:
@@ -70,23 +70,12 @@ class Consumer:
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
             return
-        headers = {_text(name): _plain(value) for name, value in (properties.headers or {}).items()}
         self._deliver(
             Delivery(
-                wire=Wire(content_type=_text(properties.content_type or ""), headers=headers, body=body),
+                wire=wire_of(properties, body),
                 tag=method.delivery_tag,
                 link_epoch=self.link_epoch,
                 redelivered=method.redelivered,
-                user_id=None if properties.user_id is None else _text(properties.user_id),
+                user_id=user_of(properties),
             )
         )
-
-
-def _text(value: str | bytes) -> str:
-    """As text: pika gives short strings that are not UTF-8 as bytes."""
-    return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _plain(value: Any) -> Any:
-    """Plain integers: pika gives 64-bit integers as a class of its own, whose `str` ends in L."""
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value

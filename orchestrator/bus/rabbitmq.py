@@ -137,12 +137,19 @@ class RabbitBus:
 
     def inbox_depth(self) -> int | None:
         """See the port. Not for the bus's own thread."""
-        found = self._look_at(self._topology.inbox)
-        return None if found is None else int(found.message_count)
+        found = self.inbox()
+        return None if found is None else found.ready
+
+    def inbox(self) -> CommandQueue | None:
+        """What the broker says of the inbox; None when the link is down. As `inbox_depth`."""
+        return self._queue(self._topology.inbox)
 
     def command_queue(self, participant: str) -> CommandQueue | None:
         """See the port. Not for the bus's own thread."""
-        found = self._look_at(self._topology.command_queue(participant))
+        return self._queue(self._topology.command_queue(participant))
+
+    def _queue(self, name: str) -> CommandQueue | None:
+        found = self._look_at(name)
         return None if found is None else CommandQueue(ready=int(found.message_count), consumers=int(found.consumer_count))
 
     def close(self) -> None:
@@ -231,7 +238,8 @@ class RabbitBus:
 
     def _ask(self, queue: str, answer: Future[Any]) -> None:
         """Ask on a channel of its own: the broker closes it if the queue is missing, and no other is harmed."""
-        connection = self._inward.connection or self._outward.connection
+        # One that the broker is closing takes no channel more.
+        connection = next((one for one in (self._inward.connection, self._outward.connection) if one is not None and one.is_open), None)
         if connection is None:
             answer.set_result(None)
             return

@@ -1,6 +1,7 @@
 """Reading the recorder (R28): from a position to its end as it was when reading began. For recovery and replay; never on the line.
 
-The stream is read by plain AMQP (RabbitMQ 3.10 and later). Where it ends is known by a mark that the reader puts there itself.
+The stream is read by plain AMQP (RabbitMQ 3.10 and later). Where it ends is known by a mark that the reader puts there itself; so it is
+never empty, and a broker that sends nothing is slow, or ill.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,15 +18,14 @@ import pika.exceptions
 
 from orchestrator.bus.connection import addresses, blocking, hang_up, parameters
 from orchestrator.bus.trouble import NOT_FOUND, explain
+from orchestrator.bus.wire import user_of, wire_of
 from orchestrator.contract import Topology, Wire
-from orchestrator.errors import BusUnavailable, SettingsError
+from orchestrator.errors import BusUnavailable, NoRecorder
 
-#: Messages that the broker sends ahead.
-_PREFETCH = 500
-#: How long the broker may take to send the next message of a stream that has more, in seconds.
+#: Messages that the broker sends ahead: of what is read, and of what is looked at.
+_PREFETCH, _LOOK_PREFETCH = 500, 10
+#: How long the broker may take to send the next message, in seconds; there is always one.
 _PATIENCE_S = 10.0
-#: How long the broker may take to send the last chunk; a stream that is empty never does. In seconds.
-_LAST_WITHIN_S = 2.0
 #: Content type of a mark, and what it is called.
 _MARK = "application/vnd.escrow.mark"
 
@@ -44,6 +44,11 @@ class Recorded:
     #: The broker user that published it, when the broker vouches for it.
     user_id: str | None
 
+    @property
+    def position(self) -> Position:
+        """Its position."""
+        return Position(offset=self.offset, sha256=hashlib.sha256(self.wire.body).hexdigest())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -54,84 +59,126 @@ class Position:
     sha256: str
 
 
-def position(url: str, topology: Topology) -> Position | None:
-    """A message near the end: everything that comes into the recorder from now on comes after it. None: nothing is in it.
+def position(url: str, topology: Topology, *, mark: str) -> Position:
+    """A message near the end: everything that comes into the recorder from now on comes after it.
 
-    Raises: SettingsError when there is no recorder or we may not read it; BusUnavailable.
+    `mark`: a text that nobody else has put there, or will: a new id; so here and below. Raises: NoRecorder; SettingsError when we may not
+    read or write it; BusUnavailable when the broker is away, or does not send in time what it holds.
     """
-    with _channel(url) as (channel, _):
-        for found in _consume(channel, topology.recorder, "last", _LAST_WITHIN_S):
-            return _position(found)
-    return None
+    with _session(url, topology) as session:
+        session.put(mark)
+        return session.last().position
 
 
-def first(url: str, topology: Topology, start: Start) -> Position | None:
-    """The first message that reading from `start` would give. None: there is none. Raises: as `position`."""
-    with _channel(url) as (channel, _):
-        for found in _consume(channel, topology.recorder, start, _LAST_WITHIN_S):
-            return _position(found)
-    return None
+def first(url: str, topology: Topology, start: Start, *, mark: str) -> Position:
+    """The first message that is there from `start` on; of an offset beyond the end the last one, which is before it.
+
+    Raises: as `position`.
+    """
+    with _session(url, topology) as session:
+        return next(_span(session, start, mark)).position
 
 
 def read(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[Recorded]:
     """Everything from `start`, or from the oldest that is still there, to the end as it is now, in order. Streams; memory is bounded.
 
-    `mark`: a text that nobody else has put there, or will: a new id.
-    Raises: as `position`; BusUnavailable also when the broker stops sending: read on from the offset after the last one.
+    Raises: as `position`; after BusUnavailable read on from the offset after the last one.
     """
-    with _channel(url) as (channel, confirming):
-        _put_mark(confirming, topology, mark)
-        for found in _consume(channel, topology.recorder, start, _PATIENCE_S):
-            if not (found.is_ours and found.wire.content_type == _MARK):
+    with _session(url, topology) as session:
+        for found in _span(session, start, mark):
+            if not _is_mark(found):
                 yield found
-            elif found.wire.body == mark.encode():
-                return
-    raise BusUnavailable("The broker stopped sending what the recorder holds. Fix: run it again; it goes on where it was.")
 
 
-def _put_mark(channel: Any, topology: Topology, mark: str) -> None:
-    """Put a mark at the end, confirmed."""
-    properties = pika.BasicProperties(content_type=_MARK, delivery_mode=2)
-    channel.basic_publish(topology.recorder, "Mark", mark.encode(), properties, mandatory=True)
+def _is_mark(found: Recorded) -> bool:
+    return found.is_ours and found.wire.content_type == _MARK
 
 
-def _position(found: Recorded) -> Position:
-    return Position(offset=found.offset, sha256=hashlib.sha256(found.wire.body).hexdigest())
+def _span(session: _Session, start: Start, mark: str) -> Iterator[Recorded]:
+    """What `read` gives, with all marks; at least the one that ends it.
 
-
-def _consume(channel: Any, stream: str, start: Start | Literal["last"], patience_s: float) -> Iterator[Recorded]:
-    """What the stream gives, until it gives nothing for so long."""
-    channel.basic_qos(prefetch_count=_PREFETCH)
-    arguments = {"x-stream-offset": start}
-    unacked = 0
-    for method, properties, body in channel.consume(stream, arguments=arguments, inactivity_timeout=patience_s):
-        if method is None:
+    It is never empty, so silence always means that the broker does not send.
+    """
+    session.put(f"{mark} begins")
+    # From an offset beyond the end the broker would send nothing, not even the mark.
+    begin = min(start, session.last().offset) if isinstance(start, int) else start
+    session.put(mark)
+    for found in session.consume(begin, _PREFETCH):
+        is_end = _is_mark(found) and found.wire.body == mark.encode()
+        if is_end or not isinstance(start, int) or found.offset >= start:
+            yield found
+        if is_end:
             return
-        headers = dict(properties.headers or {})
-        offset = int(headers.pop("x-stream-offset"))
-        # Acks only let the broker send more.
-        unacked += 1
-        if unacked >= _PREFETCH // 2:
-            channel.basic_ack(method.delivery_tag, multiple=True)
-            unacked = 0
-        wire = Wire(content_type=properties.content_type or "", headers=headers, body=body)
-        # The recorder's exchange and its stream have one name.
-        yield Recorded(offset=offset, wire=wire, is_ours=method.exchange == stream, user_id=properties.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A connection to the recorder."""
+
+    connection: pika.BlockingConnection
+    #: Every message on it is confirmed.
+    confirming: Any
+    topology: Topology
+
+    def put(self, mark: str) -> None:
+        """Put a mark at the end."""
+        properties = pika.BasicProperties(content_type=_MARK, delivery_mode=2)
+        self.confirming.basic_publish(self.topology.recorder, "Mark", mark.encode(), properties, mandatory=True)
+
+    def last(self) -> Recorded:
+        """A message near the end; something must be in it."""
+        return next(self.consume("last", _LOOK_PREFETCH))
+
+    def consume(self, start: Start | Literal["last"], prefetch: int) -> Iterator[Recorded]:
+        """What the stream gives, without end. Raises: BusUnavailable when it gives nothing for too long."""
+        held: list[tuple[Wire, bool, str | None]] = []
+        for method, properties, body in self._deliveries(start, prefetch):
+            wire = wire_of(properties, body)
+            headers = dict(wire.headers)
+            offset = headers.pop("x-stream-offset", None)
+            held.append((replace(wire, headers=headers), method.exchange == self.topology.recorder, user_of(properties)))
+            # Headers that cannot be decoded tell no offset, but the next ones do, be they a mark's; and offsets have no gaps.
+            if offset is not None:
+                for place, (found, is_ours, user_id) in enumerate(held, start=offset - len(held) + 1):
+                    yield Recorded(offset=place, wire=found, is_ours=is_ours, user_id=user_id)
+                held = []
+
+    def _deliveries(self, start: Start | Literal["last"], prefetch: int) -> Iterator[tuple[Any, Any, bytes]]:
+        channel = self.connection.channel()
+        channel.basic_qos(prefetch_count=prefetch)
+        unacked, arguments = 0, {"x-stream-offset": start}
+        for method, properties, body in channel.consume(self.topology.recorder, arguments=arguments, inactivity_timeout=_PATIENCE_S):
+            if method is None:
+                raise BusUnavailable("The broker does not send what the recorder holds. Fix: run it again when it is well; it goes on.")
+            # Acks only let the broker send more.
+            unacked += 1
+            if unacked >= prefetch // 2:
+                channel.basic_ack(method.delivery_tag, multiple=True)
+                unacked = 0
+            yield method, properties, body
 
 
 @contextmanager
-def _channel(url: str) -> Iterator[tuple[Any, Any]]:
-    """A channel to read by, and one on which every message is confirmed."""
+def _session(url: str, topology: Topology) -> Iterator[_Session]:
     nodes = parameters(url)
     try:
         with blocking(nodes) as connection:
             confirming = connection.channel()
+            confirming.queue_declare(topology.recorder, passive=True)
             confirming.confirm_delivery()
             try:
-                yield connection.channel(), confirming
+                yield _Session(connection, confirming, topology)
             finally:
                 hang_up(connection)
     except (pika.exceptions.AMQPError, OSError) as error:
-        if isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == NOT_FOUND:
-            raise SettingsError("The broker has no recorder. Fix: start a worker with ESCROW_RECORDER=true, which makes it.") from error
+        if _says_that_none_is_there(error):
+            raise NoRecorder(
+                f"The broker at {addresses(nodes)} has no recorder {topology.recorder}: it was deleted, or never made, or the settings "
+                "name another broker or namespace."
+            ) from error
         raise explain(error, addresses(nodes)).as_error() from error
+
+
+def _says_that_none_is_there(error: BaseException) -> bool:
+    """Not only that its node is down, which has the same code."""
+    return isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == NOT_FOUND and "no queue" in error.reply_text

@@ -14,7 +14,7 @@ from orchestrator.app.ports import Bus, BusEvent, LinkChanged, OutboxMessage, Se
 from orchestrator.bus.connection import addresses, blocking, parameters
 from orchestrator.bus.trouble import NOT_FOUND, explain
 from orchestrator.contract import Topology
-from orchestrator.contract.replay import ReplayMessage, encode_replay
+from orchestrator.contract.replay import ReplayedCommand, ReplayedEvent, ReplayedFact, ReplayEnd, ReplayMessage, encode_replay
 from orchestrator.errors import BusUnavailable, Conflict, EscrowError
 
 #: Messages that the broker has not confirmed yet, at most, and those that are handed over at once.
@@ -49,7 +49,7 @@ def not_waiting(participant: str) -> Conflict:
 class ReplayLink:
     """Publishes through a bus of its own, which is started and closed here. Used by one thread.
 
-    What `send` took is on the broker when the block ends without an exception.
+    Everything is on the broker when `end` returns. A block that is left without it hands over nothing more: who waits goes on waiting.
     """
 
     def __init__(self, bus: Bus, topology: Topology, participant: str, *, new_id: Callable[[], str], now: Callable[[], datetime]) -> None:
@@ -77,27 +77,38 @@ class ReplayLink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._hand_over()
-                self._wait(0)
-        finally:
-            self._bus.close()
+        self._bus.close()
 
-    def send(self, message: ReplayMessage) -> None:
+    def send(self, message: ReplayedCommand | ReplayedFact | ReplayedEvent) -> None:
         """Publish, after all before; waits while too many are not confirmed.
 
         Raises: Conflict when the participant does not wait any more, BusUnavailable; then run it all again.
         """
-        self._number += 1
-        self._batch.append(self._outgoing(message))
+        self._add(message)
         if len(self._batch) >= BATCH:
             self._hand_over()
             self._wait(WINDOW - BATCH)
 
+    def end(self, message: ReplayEnd) -> None:
+        """Publish the end, once the broker has confirmed everything before it; returns when it has confirmed this, too.
+
+        Whoever takes the end goes live on what came before it. Raises: as `send`; nothing is lost then but, perhaps, the end itself.
+        """
+        self._hand_over()
+        self._wait(0)
+        self._add(message)
+        self._hand_over()
+        self._wait(0)
+
+    def _add(self, message: ReplayMessage) -> None:
+        self._number += 1
+        self._batch.append(self._outgoing(message))
+
     def _hand_over(self) -> None:
         batch, self._batch = self._batch, []
         with self._changed:
+            if self._trouble is not None:
+                raise self._trouble
             self._unconfirmed += len(batch)
         self._bus.publish(batch)
 
@@ -121,7 +132,8 @@ class ReplayLink:
                 if event.outcome == "returned":
                     self._trouble = self._trouble or not_waiting(self._participant)
                 elif event.outcome != "confirmed":
-                    self._trouble = self._trouble or BusUnavailable("The link to the broker was lost. Fix: run it again when it is back.")
+                    said = f"A message of the replay was {event.outcome}: the broker does not have it. Fix: run it again when it is well."
+                    self._trouble = self._trouble or BusUnavailable(said)
             self._changed.notify_all()
 
     def _outgoing(self, message: ReplayMessage) -> OutboxMessage:

@@ -8,7 +8,8 @@ import pika.exceptions
 
 from orchestrator.bus.connection import addresses, blocking, parameters
 from orchestrator.bus.trouble import explain
-from orchestrator.contract import Topology, Wire, decode
+from orchestrator.bus.wire import wire_of
+from orchestrator.contract import Topology, decode
 from orchestrator.errors import MessageError
 
 #: Messages that are looked at.
@@ -29,9 +30,8 @@ def newest(url: str, topology: Topology) -> datetime | None:
                 method, properties, body = channel.basic_get(topology.inbox)
                 if method is None:
                     break
-                wire = Wire(content_type=properties.content_type or "", headers=properties.headers or {}, body=body)
                 try:
-                    times.append(decode(wire).time)
+                    times.append(decode(wire_of(properties, body)).time)
                 except MessageError:
                     continue
     except (pika.exceptions.AMQPError, OSError) as error:

@@ -18,6 +18,7 @@ from orchestrator.cli.session import Session, session_of
 from orchestrator.errors import SettingsError
 
 if TYPE_CHECKING:
+    from orchestrator.config import Settings
     from orchestrator.store.backups import Manifest
     from orchestrator.store.engine import Engine
 
@@ -35,13 +36,12 @@ def create(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Back the database up while orders move on: one state of it, with a manifest."""
-    from orchestrator import wiring
-    from orchestrator.store import backups
+    from orchestrator.store import backup, backups
 
     session = session_of(ctx)
     with _engine(session) as engine:
         named = name or backups.name_at(session.now())
-        manifest = wiring.write_backup(session.settings(), engine, _directory(session, directory), named)
+        manifest = backup.create(engine, _directory(session, directory), named)
     _show(manifest, session, output)
 
 
@@ -111,28 +111,46 @@ def restore(
     recovers: Annotated[bool, typer.Option("--recover", help="Then go on as `escrow recover` does.")] = False,
     ledger: recover.LedgerOption = None,
 ) -> None:
-    """Bring a backup into the database of ESCROW_DATABASE_URL, and verify it. No worker may run meanwhile."""
+    """Bring a backup into the database of ESCROW_DATABASE_URL, and verify it. No worker may run meanwhile.
+
+    Where there is a recorder, no process starts after it until `escrow recover` has come to its end.
+    """
     from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
     manifest = backups.read(place, name)
-    _restore(session, place, manifest, database_url(session), replace=replace)
+    to_recover = _is_to_be_recovered(session.settings(), manifest)
+    _restore(session, place, manifest, database_url(session), replace=replace, to_recover=to_recover)
     print_line(f"Restored {name}: {manifest.orders} orders, {manifest.entries} journal entries; all agree.")
     if recovers:
         recover.run(session, ledger or [], Format.TABLE)
         return
-    print_line(f"What was committed after {manifest.taken_at} is not in it: before any process starts, `escrow recover` folds it in.")
+    print_line(f"What was committed after {manifest.taken_at} is not in it.")
+    if to_recover:
+        print_line(
+            "`escrow recover` folds it in; no process starts before that. Without the recorder: ESCROW_RECORDER=false escrow recover."
+        )
+    else:
+        print_line("There is no recorder to fold it in from: the processes may start. `escrow recover` tells what may be lost.")
 
 
-def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, replace: bool) -> None:
+def _is_to_be_recovered(settings: Settings, manifest: Manifest) -> bool:
+    """Whether a recorder has what the backup lacks: by the settings, or by the backup where they do not name the broker."""
+    return settings.recorder and (settings.amqp_url is not None or manifest.recorder_offset is not None)
+
+
+def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, replace: bool, to_recover: bool = False) -> None:
     """Restore, bring the schema up to this release, and verify. Ends the command with `FINDINGS` when something does not agree."""
-    from orchestrator.store import backup, schema
+    from orchestrator.store import backup, recovery, schema
     from orchestrator.store.engine import make_engine
 
     engine = make_engine(url, clock=session.now)
     try:
         backup.restore(engine, place, manifest, replace=replace)
+        if to_recover:
+            # First of all: a process that somebody starts again by itself would move the mark past what is missing.
+            recovery.begin(engine)
         schema.upgrade(url)
         ends_alike = backup.heads(engine) == manifest.heads
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
@@ -18,10 +18,13 @@ from orchestrator.contract.canonical import format_time, parse_time
 from orchestrator.errors import RequestError
 
 if TYPE_CHECKING:
+    from orchestrator.bus.recorder import Start
     from orchestrator.recovery import Recovered, Unknown
 
 #: Rows of a ledger that are asked for at once.
 _ROWS = 1_000
+#: Digits of an offset in the recorder.
+_OFFSET_DIGITS_MAX = 18
 
 LedgerOption = Annotated[
     list[str] | None,
@@ -29,32 +32,73 @@ LedgerOption = Annotated[
 ]
 
 
-def command(ctx: typer.Context, ledger: LedgerOption = None, output: OutputOption = Format.TABLE) -> None:
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="first|OFFSET", help="Where to begin in the recorder; default: where the database's mark says."),
+]
+
+
+def command(ctx: typer.Context, ledger: LedgerOption = None, start: FromOption = None, output: OutputOption = Format.TABLE) -> None:
     """Fold in what the recorder has beyond this database, handle again what does not fit, and have everything outstanding asked again.
 
     For a database that was restored by any tool, while no process runs. It can be killed and run again; until it has come to its end no
-    process starts. Ends with 1 when something does not agree, or is uncertain.
+    process starts. `--from first` is for a database whose mark was moved past what it lacks, since processes ran on it. Ends with 1 when
+    something does not agree, or is uncertain.
     """
     session = session_of(ctx)
     database_url(session)
-    run(session, ledger or [], output)
+    run(session, ledger or [], output, _start(start))
 
 
-def run(session: Session, ledgers: list[str], output: Format) -> None:
+def run(session: Session, urls: list[str], output: Format, start: Start | None = None) -> None:
     """Recover, and tell what was done. Ends the command with `FINDINGS` when a human should look."""
     from orchestrator import loading, recovery
 
     settings = session.settings()
     registrations = loading.load_definitions(settings.definitions, shipped=settings.shipped_names)
+    ledgers = [_ledger(url) for url in urls]
     with progress_bar("Recovering") as progress:
-        found = recovery.run(settings, registrations, progress)
-    unknown = [lost for url in ledgers for lost in recovery.unknown_to_us(settings, *_ledger(url))]
-    if output is Format.JSON:
-        print_json(_document(found, unknown))
-    else:
-        _tell(found, unknown)
-    if not found.is_sound or found.tally.uncertain or found.gap or unknown:
+        found = recovery.run(settings, registrations, progress, start=start, pause=session.sleep)
+    report = _Report(found)
+    if output is Format.TABLE:
+        _tell(found)
+    try:
+        for name, rows in ledgers:
+            report.unknown += recovery.unknown_to_us(settings, name, rows)
+        with progress_bar("Verifying") as progress:
+            report.findings = len(session.verify(settings, progress=progress).findings)
+    finally:
+        # What was recovered is so, whatever becomes of the rest, and no other run can tell it.
+        if output is Format.JSON:
+            print_json(_document(report))
+        else:
+            _tell_rest(report)
+    if report.findings or found.tally.uncertain or found.gap or report.unknown:
         raise typer.Exit(ExitCode.FINDINGS)
+
+
+@dataclass(slots=True)
+class _Report:
+    """A recovery that was finished, and what was found out after it."""
+
+    found: Recovered
+    unknown: list[Unknown] = field(default_factory=list)
+    #: What does not agree; None: that was not found out.
+    findings: int | None = None
+
+
+def _start(text: str | None) -> Start | None:
+    if text is None or text == "first":
+        return "first" if text else None
+    if (offset := offset_of(text)) is None:
+        raise RequestError(f"--from {text!r} is neither 'first' nor an offset of the recorder.")
+    return offset
+
+
+def offset_of(text: str) -> int | None:
+    """An offset of the recorder as a person writes it; None: it is none."""
+    is_offset = text.isascii() and text.isdigit() and len(text) <= _OFFSET_DIGITS_MAX
+    return int(text) if is_offset else None
 
 
 def _ledger(url: str) -> tuple[str, Iterator[Mapping[str, Any]]]:
@@ -78,7 +122,7 @@ def _page(url: str, after: str) -> dict[str, Any]:
     return page
 
 
-def _tell(found: Recovered, unknown: list[Unknown]) -> None:
+def _tell(found: Recovered) -> None:
     tally, messages = found.tally, found.tally.messages
     print_line(f"Read from the recorder: {found.read} messages.")
     print_line(f"Folded in: {tally.folded} journal entries; {tally.opened} orders opened, {tally.moved} moved on.")
@@ -95,6 +139,10 @@ def _tell(found: Recovered, unknown: list[Unknown]) -> None:
     )
     if found.after.parked:
         print_line(f"Messages wait for orders that do not exist: {', '.join(found.after.parked)}. Whoever placed these was not answered.")
+
+
+def _tell_rest(report: _Report) -> None:
+    found, unknown, tally = report.found, report.unknown, report.found.tally
     if found.gap:
         _tell_window(found, unknown)
     if unknown:
@@ -105,8 +153,10 @@ def _tell(found: Recovered, unknown: list[Unknown]) -> None:
         print_table(("order", "uncertain"), tally.uncertain, empty="")
         if tally.more:
             print_line(f"and {tally.more} more.")
-    if not found.is_sound:
-        note(f"escrow: {len(found.verified.findings)} findings: `escrow verify` tells them.")
+    if report.findings is None:
+        note("escrow: The recovery has come to its end, and processes may start; it was not verified: run `escrow verify`.")
+    elif report.findings:
+        note(f"escrow: {report.findings} findings: `escrow verify` tells them.")
 
 
 def _tell_window(found: Recovered, unknown: list[Unknown]) -> None:
@@ -127,7 +177,8 @@ def _window(found: Recovered, unknown: list[Unknown]) -> tuple[str | None, str |
     return None if last is None else format_time(last), format_time(max(seen)) if seen else None
 
 
-def _document(found: Recovered, unknown: list[Unknown]) -> dict[str, Any]:
+def _document(report: _Report) -> dict[str, Any]:
+    found, unknown = report.found, report.unknown
     begin, end = _window(found, unknown)
     tally = found.tally
     return {
@@ -147,5 +198,5 @@ def _document(found: Recovered, unknown: list[Unknown]) -> dict[str, Any]:
         "entries": found.after.entries,
         "parked": list(found.after.parked),
         "unknown": [asdict(one) for one in unknown],
-        "findings": len(found.verified.findings),
+        "findings": report.findings,
     }

@@ -10,6 +10,7 @@ from orchestrator.cli.bar import progress_bar
 from orchestrator.cli.db import database_url
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.output import Format, OutputOption, note, parse_instant, print_json, print_line, print_table
+from orchestrator.cli.recover import offset_of
 from orchestrator.cli.session import session_of
 from orchestrator.contract import is_name
 from orchestrator.errors import RequestError
@@ -17,9 +18,6 @@ from orchestrator.errors import RequestError
 if TYPE_CHECKING:
     from orchestrator.bus.recorder import Start
     from orchestrator.replaying import Replayed
-
-#: Digits of an offset in the recorder.
-_OFFSET_DIGITS_MAX = 18
 
 
 def command(
@@ -64,8 +62,8 @@ def command(
 def _start(text: str) -> Start:
     if text == "first":
         return "first"
-    if text.isascii() and text.isdigit() and len(text) <= _OFFSET_DIGITS_MAX:
-        return int(text)
+    if (offset := offset_of(text)) is not None:
+        return offset
     instant = parse_instant(text)
     if instant is None:
         raise RequestError(f"--from {text!r} is neither 'first', nor a time such as 2026-11-21T12:00:00Z, nor an offset of the recorder.")

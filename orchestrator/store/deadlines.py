@@ -56,11 +56,13 @@ def due(connection: sa.Connection, limit: int) -> list[Due]:
     """What is due by the database's clock, earliest first.
 
     Not what was put off, what waits for its command to be confirmed, and the replies of a participant that is known to be silent (R8).
+    Excused is what fell due during its silence, and what a resync under way has yet to send anew: both are no evidence against it.
     """
     d, p = deadlines.c, participants.c
-    held_back = sa.exists().where(p.name == d.participant, p.recovered_at > d.armed_at)
+    is_to_resync = sa.and_(d.armed_at >= p.resync_from, d.armed_at <= p.recovered_at)
+    excused = sa.exists().where(p.name == d.participant, sa.or_(fell_due_before(p.recovered_at), is_to_resync))
     statement = (
-        sa.select(*DUE, held_back.label("excused"))
+        sa.select(*DUE, excused.label("excused"))
         .where(may_fire(of(connection).instant(connection)), ~_is_silent())
         .order_by(d.due_at)
         .limit(limit)
@@ -90,6 +92,12 @@ def may_fire(now: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """Whether a deadline is due, was not put off, and does not wait for its command to be confirmed."""
     d = deadlines.c
     return sa.and_(d.due_at <= now, sa.or_(d.put_off_until.is_(None), d.put_off_until <= now), ~is_unconfirmed())
+
+
+def fell_due_before(recovered_at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a deadline was held back by a silence that ended at an instant, if it has not fired: it was armed and fell due before."""
+    d = deadlines.c
+    return sa.and_(d.armed_at < recovered_at, d.due_at <= recovered_at)
 
 
 def is_unconfirmed() -> sa.ColumnElement[bool]:

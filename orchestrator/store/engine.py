@@ -117,6 +117,13 @@ def _postgresql(url: sa.URL) -> sa.Engine:
     def connect(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
         return fence.connect(parameters)
 
+    @event.listens_for(engine, "checkout")
+    def refuse_old(session: Any, _record: object, _lent: object) -> None:
+        # The pool takes this to mean that the session is lost, and opens another.
+        refusal = fence.refusal(session)
+        if refusal:
+            raise exc.DisconnectionError(refusal)
+
     @event.listens_for(engine, "handle_error")
     def leave_read_only(context: Any) -> None:
         # Sessions with a primary that became read-only are of no use: the next one finds the server that takes writes.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from orchestrator.contract import canonical
@@ -48,8 +49,11 @@ def label_rows(order: Order) -> list[dict[str, Any]]:
 
 
 def read_document(document: bytes) -> Order:
-    """The order that a row of `order_data` holds."""
-    return from_document(canonical.load(document))
+    """The order that a row of `order_data` holds. Raises: InvariantViolated when it is damaged."""
+    try:
+        return from_document(canonical.load(document))
+    except msgspec.DecodeError as error:
+        raise InvariantViolated(f"A stored document cannot be read: {error}") from error
 
 
 def lock(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, Order]:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Due, OutboxMessage
 from orchestrator.store import deadlines, outbox
+from orchestrator.store.columns import Instant
 from orchestrator.store.dialect import of
 from orchestrator.store.tables import deadlines as deadlines_table
 from orchestrator.store.tables import outbox as outbox_table
@@ -123,10 +124,12 @@ def let_out(connection: sa.Connection, name: str, by: str, limit: int, pace: Pac
 
     A silent one gets one order's, now and then: a canary. A recovering one gets more and more; with nothing left it is healthy.
     """
-    p, now = participants.c, of(connection).now(connection)
+    p = participants.c
     row = connection.execute(sa.select(participants).where(p.name == name).with_for_update()).one_or_none()
     if row is None or row.state == "healthy":
         return outbox.adopt(connection, held_by(name), by, limit)
+    # Read under the lock: another worker may have held it, and the time until then is in what that one let out.
+    now = of(connection).now(connection)
     if row.state == "silent":
         if row.canary_at is not None and row.canary_at > now:
             return []
@@ -248,8 +251,8 @@ def _is_anything_overdue(connection: sa.Connection, name: str, recovered_at: dat
     """Whether deadlines that the silence held back have not fired yet."""
     d = deadlines_table.c
     dialect = of(connection)
-    is_old = d.armed_at < (recovered_at or dialect.now(connection))
-    overdue = sa.exists().where(d.participant == name, is_old, deadlines.may_fire(dialect.instant(connection)))
+    held_back = deadlines.fell_due_before(sa.literal(recovered_at or dialect.now(connection), Instant))
+    overdue = sa.exists().where(d.participant == name, held_back, deadlines.may_fire(dialect.instant(connection)))
     return bool(connection.scalar(sa.select(overdue)))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,13 +20,18 @@ from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
 from orchestrator.store.parked import of_opened_orders
 from orchestrator.store.tables import checkpoints, deadlines, definitions, journal, order_data, orders, parked, recovered
+from orchestrator.store.unfinished import UNDER_WAY
 
 #: A place in the recorder from which everything comes that this database does not have.
 MARK = "recorder"
-#: Stands while a recovery is not finished: how far it has read.
-UNDER_WAY = "recovery"
+#: A name that no order can have, locked while the checkpoints above are compared and written.
+_CHECKPOINTS = "checkpoints of a recovery"
 #: Held while recovering, so that two do not meet. Any fixed number.
 _LOCK = 6_715_203
+#: A process whose database was away tries again every 2 s (`app.line`), and beats at once when it is back.
+_SETTLED_AFTER_S = 2.0 + 2 * workers.SILENCE.total_seconds()
+#: How long a recovery waits for transactions that were under way when it began, in seconds.
+_LOCK_WAIT_S = 10
 
 
 class RecoveryShelf:
@@ -127,32 +133,94 @@ def keep(engine: sa.Engine, name: str, value: Mapping[str, Any]) -> None:
         _keep(connection, name, value)
 
 
-def finish(engine: sa.Engine, mark: Mapping[str, Any] | None) -> None:
-    """The recovery is done: from now on everything that this database does not have comes after `mark` (None: it is not known)."""
+def begin(engine: sa.Engine) -> None:
+    """From now on no process starts, and the mark stays where it is, until a recovery has come to its end. Idempotent."""
     with writing(engine) as connection:
-        if mark is not None:
-            _keep(connection, MARK, mark)
-        connection.execute(sa.delete(checkpoints).where(checkpoints.c.name == UNDER_WAY))
+        _begin(connection)
+
+
+def move_mark(engine: sa.Engine, place: Mapping[str, Any]) -> datetime | None:
+    """Mark the database with a place in the recorder. When, by its clock; None: nothing was written, since it is not recovered yet."""
+    with writing(engine) as connection:
+        of(connection).lock_names(connection, [_CHECKPOINTS])
+        if _value(connection, UNDER_WAY) is not None:
+            return None
+        return _keep(connection, MARK, place)
+
+
+def marked_at(engine: sa.Engine) -> datetime | None:
+    """When the database was last marked, by its clock; None: never."""
+    with reading(engine) as connection:
+        at: datetime | None = connection.scalar(sa.select(checkpoints.c.updated_at).where(checkpoints.c.name == MARK))
+        return at
+
+
+class Guard:
+    """What a recovery holds for as long as it runs: the lock that keeps a second one out (PostgreSQL)."""
+
+    def __init__(self, engine: sa.Engine, connection: sa.Connection | None) -> None:
+        self._engine = engine
+        self._connection = connection
+
+    def look(self) -> None:
+        """See that the lock is still held. Raises, through `alone`: StoreUnavailable."""
+        if self._connection is not None:
+            self._connection.execute(sa.select(1))
+
+    def finish(self, mark: Mapping[str, Any] | None) -> None:
+        """The recovery is done: everything that this database does not have comes after `mark` (None: it is not known).
+
+        Where there is a lock it takes effect as `alone` ends, so who has lost it finishes nothing.
+        """
+        if self._connection is not None:
+            _finish(self._connection, mark)
+            return
+        with writing(self._engine) as connection:
+            _finish(connection, mark)
 
 
 @contextmanager
-def alone(engine: sa.Engine) -> Iterator[None]:
-    """See to it that no process runs, that no second recovery does, and that no process starts until this one was finished.
+def alone(engine: sa.Engine, pause: Callable[[float], object]) -> Iterator[Guard]:
+    """See to it that no process works on the database, and no second recovery, until this one was finished.
 
-    Raises: Conflict, StoreUnavailable.
+    Processes that beat are refused. Those that do not, since they cannot reach the database or have not started yet, find a checkpoint
+    that stands (`unfinished`), and wait or do not start; `pause` lets the seconds pass in which those of a release that knows no such
+    checkpoint would beat. On SQLite a second recovery is not kept out. Raises: Conflict, StoreBusy, StoreUnavailable.
     """
-    with engine.connect() as guard, guard.begin():
-        if guard.dialect.name == "postgresql":
-            guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            if not guard.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
-                raise Conflict("Another recovery is running. Fix: let it end, or stop it first.")
+    with _guard(engine) as guard:
+        _refuse_living(engine)
+        begin(engine)
+        pause(_SETTLED_AFTER_S)
+        _refuse_living(engine)
+        _wait_for_writers(engine)
+        yield Guard(engine, guard)
+
+
+@contextmanager
+def _guard(engine: sa.Engine) -> Iterator[sa.Connection | None]:
+    if engine.dialect.name != "postgresql":
+        # Its write transaction would keep ourselves out.
+        yield None
+        return
+    with writing(engine) as guard:
+        guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if not guard.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+            raise Conflict("Another recovery is running. Fix: let it end, or stop it first.")
+        yield guard
+
+
+def _refuse_living(engine: sa.Engine) -> None:
+    with reading(engine) as connection:
+        if living := workers.living(connection):
+            raise Conflict(f"Escrow is running: {', '.join(living)}. Fix: stop every `serve` and `worker` (SIGTERM) and run this again.")
+
+
+def _wait_for_writers(engine: sa.Engine) -> None:
+    """Wait for who had locked orders before the checkpoint stood: who locks them later finds it."""
+    if engine.dialect.name == "postgresql":
         with writing(engine) as connection:
-            if living := workers.living(connection):
-                named = ", ".join(living)
-                raise Conflict(f"Escrow is running: {named}. Fix: stop every `serve` and `worker` (SIGTERM) and run this again.")
-            if _value(connection, UNDER_WAY) is None:
-                _keep(connection, UNDER_WAY, {})
-        yield
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_WAIT_S}s'")
+            connection.exec_driver_sql("LOCK TABLE orders IN EXCLUSIVE MODE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +235,17 @@ class Standing:
     parked: Sequence[str]
     #: Participant → what is outstanding for it.
     outstanding: Mapping[str, int]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        at = self.last_entry_at
+        return asdict(self) | {"parked": list(self.parked), "last_entry_at": None if at is None else canonical.format_time(at)}
+
+
+def standing_of(document: Mapping[str, Any]) -> Standing:
+    """The inverse of `Standing.document`."""
+    at = document["last_entry_at"]
+    return Standing(**{**document, "last_entry_at": None if at is None else canonical.parse_time(at)})
 
 
 def standing(engine: sa.Engine, *, some: int = 20) -> Standing:
@@ -208,16 +287,30 @@ def known_commands(engine: sa.Engine, order_ids: Collection[str]) -> dict[str, s
         return {row.order_id: {ask["command_id"] for ask in canonical.load(bytes(row.document))["asks"].values()} for row in rows}
 
 
+def _finish(connection: sa.Connection, mark: Mapping[str, Any] | None) -> None:
+    if mark is not None:
+        _keep(connection, MARK, mark)
+    connection.execute(sa.delete(checkpoints).where(checkpoints.c.name == UNDER_WAY))
+
+
+def _begin(connection: sa.Connection) -> None:
+    of(connection).lock_names(connection, [_CHECKPOINTS])
+    if _value(connection, UNDER_WAY) is None:
+        _keep(connection, UNDER_WAY, {})
+
+
 def _value(connection: sa.Connection, name: str) -> bytes | None:
     return connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == name))
 
 
-def _keep(connection: sa.Connection, name: str, value: Mapping[str, Any]) -> None:
+def _keep(connection: sa.Connection, name: str, value: Mapping[str, Any]) -> datetime:
     dialect = of(connection)
-    row = {"name": name, "position": canonical.encode(dict(value)), "updated_at": dialect.now(connection)}
+    now = dialect.now(connection)
+    row = {"name": name, "position": canonical.encode(dict(value)), "updated_at": now}
     insert = dialect.insert(checkpoints).values(row)
     changed = {column: insert.excluded[column] for column in ("position", "updated_at")}
     connection.execute(insert.on_conflict_do_update(index_elements=[checkpoints.c.name], set_=changed))
+    return now
 
 
 def _row(one: Staged) -> dict[str, Any]:

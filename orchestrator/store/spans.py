@@ -76,7 +76,10 @@ def each(pieces: Iterable[Span], work: Callable[[sa.Engine, Span], Answer], url:
             running |= {pool.submit(_work, work, span) for span in islice(left, len(done))}
             yield from (future.result() for future in done)
     except BrokenProcessPool as error:
-        raise TemporaryError("One of the processes was killed, perhaps for want of memory. Fix: run it again with --parallel 1.") from error
+        raise TemporaryError(
+            "One of the processes was killed, perhaps for want of memory. Fix: run it again when there is more; "
+            "`escrow verify --parallel 1` needs the least."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -221,6 +221,8 @@ workers = Table(
     Column("beat_at", Instant, nullable=False),
     #: When its consumer link came up; null while it is down or the process has none.
     Column("link_up_at", Instant),
+    #: What it took from the inbox before is committed. Null: it is of a release that does not say so.
+    Column("handled_until", Instant),
     PrimaryKeyConstraint("incarnation"),
 )
 
@@ -298,7 +300,7 @@ participants = Table(
     Column("changed_at", Instant, nullable=False),
     #: The last sign of life that was written down; it may be some seconds older than the last one heard.
     Column("last_reply_at", Instant),
-    #: The last sign of life that ended a silence: deadlines armed before it are excused.
+    #: The last sign of life that ended a silence: deadlines that fell due before it are excused.
     Column("recovered_at", Instant),
     #: When the next canary may go out.
     Column("canary_at", Instant),

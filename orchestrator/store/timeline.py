@@ -1,15 +1,20 @@
 """Which PostgreSQL server may be written to: of all that the URL names, the one on the highest timeline, and never one on a lower
 timeline than this process or the database remembers.
 
-Every promotion begins a new timeline, so an old primary that comes back after a failover is told by its lower one. What is remembered:
+A promotion begins a new timeline, so an old primary that comes back after a failover is told by its lower one. What is remembered:
 
-- by the process, the highest timeline that it saw (`Fence`);
+- by the process, the highest timeline that it saw (`Fence`): as soon as it sees it, all its sessions on lower ones are cut;
 - by the database, each timeline that it was written on (`timelines`);
 - by nobody, but asked: the other servers of the URL. Each new session, and every `WATCH_S` the watch, asks them all. So a process that has
-  just started, or slept through the failover, finds the new primary, and sessions that hang on the old one are cut.
+  just started, or slept through the failover, finds the new primary, and a commit that hangs on the old one ends. A URL of one host is
+  watched, too: it may be an address that is moved.
 
-What this cannot see (a URL of one host that leads to the old primary, the new one out of reach) is stopped by synchronous replication: the
-old primary has lost its standby, so none of its commits returns.
+What this cannot see:
+
+- A new primary that is out of reach, and that nobody remembers. Synchronous replication helps: the old primary has lost its standby, so no
+  commit of its returns.
+- A second promotion from the same primary: both servers are on the same timeline. The one that the URL names first is taken, and the other
+  whenever that one does not answer. Only who promotes can see to it that there is one.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.store.dialect import of, writing
 from orchestrator.store.tables import timelines
 
-#: How often the servers of a URL with several hosts are asked, in seconds.
+#: How often the servers of the URL are asked, in seconds: one new session with each.
 WATCH_S = 3.0
 #: The execution option of an engine that holds its fence.
 FENCE_OPTION = "escrow_fence"
@@ -82,15 +87,18 @@ class Fence:
         self._is_mute = server is None
         if server is not None:
             try:
-                self._note(server)
+                self._note(server, session)
             except StoreUnavailable:
                 session.close()
                 raise
-            with self._lock:
-                self._sessions[session] = server
-        if len(hosts) > 1:
             self._start_watch(hosts)
         return session
+
+    def refusal(self, session: Any) -> str | None:
+        """Why a session of `connect` is to be used no more; None: it may be. Asks nobody."""
+        with self._lock:
+            server = self._sessions.get(session)
+            return _refusal(server, self._known) if server and self._known else None
 
     @property
     def is_recorded(self) -> bool:
@@ -121,14 +129,9 @@ class Fence:
         except psycopg.Error:
             return
         session.close()
-        if server is None:
-            return
-        with suppress(StoreUnavailable):  # an old one only: those that need a session are told
-            self._note(server)
-        with self._lock:
-            old = [one for one, on in self._sessions.items() if self._known is not None and on.timeline < self._known.timeline]
-        for one in old:
-            _cut(one)
+        if server is not None:
+            with suppress(StoreUnavailable):  # an old one only: those that need a session are told
+                self._note(server)
 
     def _best(self, hosts: Sequence[Parameters]) -> tuple[Any, Server | None]:
         """A session with the server on the highest timeline; the others are let go. A server that does not tell counts as lowest."""
@@ -154,22 +157,22 @@ class Fence:
         except psycopg.Error as error:
             return error
 
-    def _note(self, server: Server) -> None:
-        """Remember the highest timeline. Raises: StoreUnavailable when this server is older, or of another history."""
+    def _note(self, server: Server, session: Any = None) -> None:
+        """Remember the highest timeline, and whom a session is with. Raises: StoreUnavailable on a server that is not to be written to."""
         with self._lock:
-            known = self._known
-            if known is None or (known.system_id == server.system_id and known.timeline <= server.timeline):
-                self._known = server
-        if known is None or server == known:
-            return
-        if known.system_id != server.system_id:
-            raise StoreUnavailable(
-                f"PostgreSQL: this is another database cluster (system identifier {server.system_id}) than the one this process began with "
-                f"({known.system_id}). Fix: correct the address; if the data was moved on purpose, restart every process of Escrow."
-            )
-        if server.timeline < known.timeline:
-            raise StoreUnavailable(_too_old(server.timeline, known.timeline))
-        _log.warning("the database has a new primary", action="database_promoted", timeline=server.timeline, before=known.timeline)
+            known = self._known or server
+            refusal = _refusal(server, known)
+            if refusal:
+                raise StoreUnavailable(refusal)
+            self._known = server
+            if session is not None:
+                self._sessions[session] = server
+            # Within the lock: who knows of the new primary finds no session with the old one.
+            for one, on in self._sessions.items():
+                if on.timeline < server.timeline:
+                    _cut(one)
+        if server != known:
+            _log.warning("the database has a new primary", action="database_promoted", timeline=server.timeline, before=known.timeline)
 
     def _start_watch(self, hosts: Sequence[Parameters]) -> None:
         with self._lock:
@@ -203,15 +206,19 @@ def each_host(parameters: Parameters) -> list[Parameters]:
 def keep(engine: sa.Engine) -> None:
     """Have the database remember the timeline that it is written on; costs nothing when it does.
 
-    Raises: StoreUnavailable when it remembers a higher one; StoreForbidden.
+    Raises: StoreUnavailable when it, or this process, remembers a higher one; StoreForbidden.
     """
     fence: Fence | None = engine.get_execution_options().get(FENCE_OPTION)
     if fence is None or fence.is_recorded:
         return
     with writing(engine) as connection:
-        server = fence.server_of(connection.connection.dbapi_connection)
+        session = connection.connection.dbapi_connection
+        server = fence.server_of(session)
         if server is None:
             return
+        refusal = fence.refusal(session)
+        if refusal:
+            raise StoreUnavailable(refusal)
         c = timelines.c
         highest = connection.execute(sa.select(sa.func.max(c.timeline)).where(c.system_identifier == server.system_id)).scalar_one()
         if highest is not None and highest > server.timeline:
@@ -242,6 +249,16 @@ def _cut(session: Any) -> None:
     """End a session from another thread than the one that waits for it: the one that waits finds the connection lost."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(session.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
+
+
+def _refusal(server: Server, known: Server) -> str | None:
+    """Why a process that knows of one server must not write to another; None: it may."""
+    if known.system_id != server.system_id:
+        return (
+            f"PostgreSQL: this is another database cluster (system identifier {server.system_id}) than the one this process began with "
+            f"({known.system_id}). Fix: correct the address; if the data was moved on purpose, restart every process of Escrow."
+        )
+    return _too_old(server.timeline, known.timeline) if server.timeline < known.timeline else None
 
 
 def _too_old(timeline: int, known: int) -> str:

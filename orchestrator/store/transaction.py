@@ -30,6 +30,7 @@ from orchestrator.store import (
     recovery,
     snapshots,
     timeline,
+    unfinished,
     workers,
 )
 from orchestrator.store.dialect import of, reading, writing
@@ -38,8 +39,9 @@ from orchestrator.store.dialect import of, reading, writing
 class SqlTransaction:
     """One write transaction (`app.ports.Transaction`)."""
 
-    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace) -> None:
+    def __init__(self, connection: sa.Connection, shard: int, pace: participants.Pace, *, recovers: bool) -> None:
         self._connection = connection
+        self._recovers = recovers
         self._shard = shard
         self._pace = pace
 
@@ -52,8 +54,8 @@ class SqlTransaction:
         return quarantine.lock(self._connection, quarantine_ids)
 
     def now(self) -> datetime:
-        """See the port."""
-        return of(self._connection).now(self._connection)
+        """See the port. Raises: StoreUnavailable while somebody else's recovery is not finished."""
+        return of(self._connection).now(self._connection) if self._recovers else unfinished.now(self._connection)
 
     def recorded(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], Recorded]:
         """See the port."""
@@ -105,9 +107,12 @@ class SqlTransaction:
 class SqlStore:
     """The database (`app.ports.Store`), and what workers need of it besides."""
 
-    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE) -> None:
-        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent."""
+    def __init__(self, engine: sa.Engine, *, shard: int, pace: participants.Pace = participants.PACE, recovers: bool = False) -> None:
+        """`shard`: any integer that differs between workers, to spread the counters. `pace`: of participants that were silent.
+        `recovers`: it is a recovery that writes, which keeps all others from it.
+        """
         self._engine = engine
+        self._recovers = recovers
         self._pace = pace
         self._shard = shard
 
@@ -115,7 +120,7 @@ class SqlStore:
     def transaction(self) -> Iterator[SqlTransaction]:
         """See the port."""
         with writing(self._engine) as connection:
-            yield SqlTransaction(connection, self._shard, self._pace)
+            yield SqlTransaction(connection, self._shard, self._pace, recovers=self._recovers)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -157,11 +162,16 @@ class SqlStore:
 
     # --- workers and their messages ---
 
-    def beat(self, incarnation: str, role: str, link_up_at: datetime | None) -> workers.Beat:
-        """Say that a worker lives, and look around. Raises: StoreUnavailable, also on an old primary that came back."""
+    def beat(self, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta = timedelta(0)) -> workers.Beat:
+        """See the fleet. Raises: StoreUnavailable, also on an old primary that came back."""
         timeline.keep(self._engine)
         with writing(self._engine) as connection:
-            return workers.beat(connection, incarnation, role, link_up_at)
+            return workers.beat(connection, incarnation, role, link_up_at, behind)
+
+    def readers(self) -> dict[str, datetime | None]:
+        """See `workers.readers`."""
+        with reading(self._engine) as connection:
+            return workers.readers(connection)
 
     def adopt(self, owner: str | None, by: str, limit: int) -> list[OutboxMessage]:
         """Take the messages of a dead worker (None: of nobody) under the lock of its row. Call again until empty."""

@@ -14,7 +14,7 @@ from orchestrator.app.registry import Registry
 from orchestrator.app.restore import Report
 from orchestrator.contract import canonical
 from orchestrator.errors import Conflict, SettingsError
-from orchestrator.store import counters, recovery, schema, verify, workers
+from orchestrator.store import counters, schema, unfinished, verify, workers
 from orchestrator.store.dialect import Clock, of, reading, writing
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.rebuild import lay_out, rebuild_span
@@ -32,7 +32,7 @@ _REBUILD = "rebuild"
 #: What is said while one of these checkpoints stands.
 _UNFINISHED = {
     _REBUILD: "A rebuild was begun and not finished, so orders may be missing. Fix: run `escrow rebuild` to its end.",
-    recovery.UNDER_WAY: "A recovery was begun and not finished, so orders may be missing. Fix: run `escrow recover` to its end.",
+    unfinished.UNDER_WAY: unfinished.UNFINISHED,
 }
 #: How long a rebuild waits for transactions that were under way when it began.
 _LOCK_WAIT_S = 10
@@ -109,7 +109,7 @@ def rebuild_order(engine: sa.Engine, order_id: str, *, actor: str) -> Rebuilt:
 
 
 def refuse_unfinished(engine: sa.Engine) -> None:
-    """Raises: SettingsError while a rebuild or a recovery was begun and not finished; StoreUnavailable."""
+    """Raises: SettingsError while a rebuild or a recovery is to be brought to its end; StoreUnavailable."""
     with reading(engine) as connection:
         found = set(connection.scalars(sa.select(checkpoints.c.name).where(checkpoints.c.name.in_(_UNFINISHED))))
     for name, what in _UNFINISHED.items():

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.app.circuit import participant_of
 from orchestrator.app.ports import OutboxMessage
-from orchestrator.store import deadlines, outbox, participants
+from orchestrator.store import deadlines, outbox, participants, unfinished
 from orchestrator.store.columns import Instant, Name
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import outbox as outbox_table
@@ -40,16 +40,20 @@ class Beat:
     unwell: dict[str, participants.State]
 
 
-def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None) -> Beat:
-    """Say that a worker lives, and look around; one statement on PostgreSQL."""
+def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta) -> Beat:
+    """Say that a worker lives, and how far behind it is with what it takes, and look around; one statement on PostgreSQL.
+
+    Raises: StoreUnavailable while a recovery is not finished; then the transaction is to be rolled back, so that the worker did not beat.
+    """
     dialect = of(connection)
-    written = _beat_statement(connection, dialect, incarnation, role, link_up_at)
+    written = _beat_statement(connection, dialect, incarnation, role, link_up_at, behind)
     if dialect.returns_from_cte:
         beaten = written.cte("beaten")
         rows = connection.execute(_look(connection, dialect, beaten.c.beat_at, incarnation, beaten)).all()
     else:
         now = connection.execute(written).scalar_one()
         rows = connection.execute(_look(connection, dialect, sa.literal(now, Instant), incarnation, None)).all()
+    unfinished.refuse(rows[0].is_unfinished)
     # The statement does not see the row that it writes.
     links = [at for at in (rows[0].link_up_at, link_up_at) if at is not None]
     return Beat(
@@ -69,6 +73,14 @@ def living(connection: sa.Connection) -> list[str]:
     )
 
 
+def readers(connection: sa.Connection) -> dict[str, datetime | None]:
+    """The living processes whose consumer link is up: until when each has handled what it took; None: it does not say."""
+    silent_since = of(connection).instant(connection, SILENCE)
+    w = workers.c
+    statement = sa.select(w.incarnation, w.handled_until).where(w.beat_at > silent_since, w.link_up_at.is_not(None))
+    return {row.incarnation: row.handled_until for row in connection.execute(statement)}
+
+
 def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int, pace: participants.Pace) -> list[OutboxMessage]:
     """Take the messages of a dead worker (None: of nobody), whole orders, about `limit` of them; in journal order. Of those that are kept
     back for a participant, what may go out by now.
@@ -79,7 +91,7 @@ def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int, pac
         return participants.let_out(connection, kept_for, by, limit, pace)
     dialect = of(connection)
     name = NOBODY if owner is None else owner
-    never = {"incarnation": name, "role": NOBODY, "beat_at": _NEVER, "link_up_at": None}
+    never = {"incarnation": name, "role": NOBODY, "beat_at": _NEVER, "link_up_at": None, "handled_until": None}
     connection.execute(dialect.insert(workers).on_conflict_do_nothing(), never)
     lock = sa.select(workers.c.beat_at).where(workers.c.incarnation == name).with_for_update()
     beat_at = connection.execute(lock).scalar_one_or_none()
@@ -98,9 +110,12 @@ def leave(connection: sa.Connection, incarnation: str) -> None:
     connection.execute(sa.delete(workers).where(workers.c.incarnation == incarnation))
 
 
-def _beat_statement(connection: sa.Connection, dialect: Dialect, incarnation: str, role: str, link_up_at: datetime | None) -> Any:
-    insert = dialect.insert(workers).values(incarnation=incarnation, role=role, beat_at=dialect.instant(connection), link_up_at=link_up_at)
-    replaced = {name: insert.excluded[name] for name in ("role", "beat_at", "link_up_at")}
+def _beat_statement(
+    connection: sa.Connection, dialect: Dialect, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta
+) -> Any:
+    times = {"beat_at": dialect.instant(connection), "link_up_at": link_up_at, "handled_until": dialect.instant(connection, behind)}
+    insert = dialect.insert(workers).values(incarnation=incarnation, role=role, **times)
+    replaced = {name: insert.excluded[name] for name in ("role", *times)}
     return insert.on_conflict_do_update(index_elements=[workers.c.incarnation], set_=replaced).returning(workers.c.beat_at)
 
 
@@ -116,6 +131,7 @@ def _look(
         deadlines.next_due_at(dialect.instant(connection)).label("next_due_at"),
         first_link.label("link_up_at"),
         participants.unwell().label("unwell"),
+        unfinished.STANDS.label("is_unfinished"),
     )
     one_row = (one if beaten is None else one.select_from(beaten)).subquery("one")
     dead = _dead(incarnation, silent_since)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from participants.kit.database import is_temporary
-from participants.kit.facts import FactRefusedError, UnknownFactError
+from participants.kit.facts import FactRefusedError, NotYetError, UnknownFactError
 from participants.kit.faults import LATE_S_MAX, Faults, Settings
 from participants.kit.participant import Participant
 
@@ -99,6 +99,8 @@ def _status(error: Exception) -> int | None:
             return 409
         case ValueError():
             return 422
+        case NotYetError():
+            return 503
         case _ if is_temporary(error):
             return 503
         case _:

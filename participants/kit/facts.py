@@ -19,6 +19,10 @@ class UnknownFactError(Exception):
     """The participant has no facts of this type."""
 
 
+class NotYetError(Exception):
+    """The participant lost its state and waits for a replay of it. Nothing was changed: tell it again when that is over."""
+
+
 class FactRefusedError(Exception):
     """The fact cannot have happened: its id was used for another one, or it was undone before it was reported. Nothing was changed."""
 

@@ -98,6 +98,11 @@ class Ledger:
         tables = (self.commands, self.facts, self.heard, self.outbox)
         return not any(connection.execute(sa.select(sa.exists(sa.select(table)))).scalar_one() for table in tables)
 
+    def awaits_replay(self, connection: sa.Connection) -> bool:
+        """Whether the state was lost and is not rebuilt yet."""
+        waiting = sa.exists(sa.select(self.replay).where(self.replay.c.state == "waiting"))
+        return bool(connection.execute(sa.select(waiting)).scalar_one())
+
     def known(self, connection: sa.Connection, after: str, limit: int) -> list[dict[str, str | None]]:
         """Rows as JSON values, by command id; `answered_at` is what the stored answer says (RFC 3339), None where there is none."""
         c = self.commands.c

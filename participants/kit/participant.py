@@ -47,7 +47,7 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, MessageError, Wire, canonical, decode
 from participants.kit import answers
 from participants.kit.batch import COLLISIONS_MAX, work_off
-from participants.kit.facts import Fact, FactRefusedError, UnknownFactError, make_fact
+from participants.kit.facts import Fact, FactRefusedError, NotYetError, UnknownFactError, make_fact
 from participants.kit.handlers import Command, Handlers, Tx
 from participants.kit.hearing import Heard
 from participants.kit.ledger import Ledger, Outgoing
@@ -117,7 +117,8 @@ class Participant(Handlers):
         its event is published again. Once committed the event is published, by the next process if this one dies.
 
         Raises: UnknownFactError; FactRefusedError when the id was told with another order or data, or its undo came first; ValueError when
-        the data makes no sense; sqlalchemy.exc.OperationalError, InterfaceError: nothing was committed, or it is unknown; tell it again.
+        the data makes no sense; NotYetError while it waits for a replay, for the same fact may be in it, and its effect rests on what is in
+        it; sqlalchemy.exc.OperationalError, InterfaceError: nothing was committed, or it is unknown; tell it again.
         """
         if event_type not in self.facts:
             known = ", ".join(sorted(self.facts)) or "none"
@@ -215,6 +216,8 @@ class Participant(Handlers):
 
     def _report(self, connection: sa.Connection, fact: Fact) -> list[Outgoing]:
         """The event to publish; none when the fact was told before and is undone."""
+        if self.ledger.awaits_replay(connection):
+            raise NotYetError(f"{self.name} lost its state and waits for a replay. Fix: tell it again when /healthz says that it works.")
         tx = Tx(connection)
         told = tx.rows(self.ledger.facts).get(fact.message_id)
         if told is None:

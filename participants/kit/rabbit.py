@@ -128,7 +128,12 @@ class RabbitTransport:
 
     def ack(self, tags: Sequence[int]) -> None:
         """See `Transport.ack`. A prefix of what was taken is acked with one frame."""
-        left = set(tags)
+        with self._changed:
+            oldest = self._link * _LINK
+        # Of a link that is gone nothing is acked, and nothing may stand before what came since.
+        while self._taken and self._taken[0] < oldest:
+            self._taken.popleft()
+        left = {tag for tag in tags if tag >= oldest}
         last: int | None = None
         while self._taken and self._taken[0] in left:
             last = self._taken.popleft()

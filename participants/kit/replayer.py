@@ -11,7 +11,7 @@ from participants.kit.transport import Received, ReplayTransport
 
 
 class Replayer(Loop):
-    """Runs until the state is rebuilt; then the queue of the replay is gone, and live commands may be taken.
+    """Runs until the state is rebuilt; then the queue of the replay is gone, and live commands may be taken. Facts are refused meanwhile.
 
     A crash at any point loses nothing: what was not acked is delivered again, and changes nothing the second time. Of several processes the
     broker hands the messages to one; the others see in the database when it is over.
@@ -57,7 +57,7 @@ class Replayer(Loop):
         self._transport.close()
 
     def _ask(self) -> None:
-        """Publish the request, which lies in the outbox; what else is told meanwhile waits there."""
+        """Publish the request, which lies in the outbox."""
         if not self._is_asked:
             unsent = [each for each in self._participant.unsent() if each.message.event_type == RESYNC_REQUESTED]
             self._transport.publish([each.message for each in unsent])

@@ -102,7 +102,7 @@ def test_a_participant_that_lost_its_database_is_told_its_past_while_orders_go_o
     old = live_through(escrow)
     before = tables(escrow)
     assert len(before["reservations"]) == 8 + 3
-    place = recorder.position(services.amqp_url(), escrow.played.topology)
+    place = recorder.position(services.amqp_url(), escrow.played.topology, mark="the position of the test")
     assert place is not None
 
     lose_the_database(escrow)

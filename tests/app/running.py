@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Limits, Line
-from orchestrator.app.ports import Changes
+from orchestrator.app.ports import Changes, OutboxMessage
 from orchestrator.app.watch import LineWatcher
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.contract import Envelope, Topology, encode
@@ -57,9 +57,21 @@ class TroubledStore(SqlStore):
 
 
 class WatchedBus(MemoryBus):
-    """The real bus; it notes that its consumer was let go."""
+    """The real bus; it notes that its consumer was let go, and can be told to keep what is published, as a blocked broker does."""
 
     was_paused = False
+    is_blocked = False
+
+    def __init__(self, broker: MemoryBroker, participants: Collection[str]) -> None:
+        super().__init__(broker, participants)
+        #: Not handed to the broker yet.
+        self.kept: list[OutboxMessage] = []
+
+    def publish(self, messages: Sequence[OutboxMessage]) -> None:
+        self.kept.extend(messages)
+        if not self.is_blocked:
+            kept, self.kept = self.kept, []
+            super().publish(kept)
 
     def pause(self) -> None:
         self.was_paused = True
@@ -88,7 +100,15 @@ class Running:
             self.bus,
             self.house.store,
             LineWatcher(self.metrics, failpoint=failpoint, die=self.killed.set),
-            Limits(require_user_id=False, batch_count_max=50, batch_bytes_max=1 << 20, linger_s=0.001, drain_grace_s=1, queue_count_max=50),
+            Limits(
+                require_user_id=False,
+                batch_count_max=50,
+                batch_bytes_max=1 << 20,
+                linger_s=0.001,
+                drain_grace_s=1,
+                tick_gap_max_s=30,
+                queue_count_max=50,
+            ),
             role="worker",
             monotonic=lambda: monotonic() + self.ahead_s,
             pause=sleep,

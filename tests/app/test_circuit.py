@@ -141,11 +141,29 @@ def test_what_is_heard_is_noted_now_and_then() -> None:
     """Otherwise every reply would cost a write, or other workers would not know that the participant lives."""
     circuit = seen(spoke("o1"))
     assert circuit.to_note(100.0) == ["inventory"]
-    seen(spoke("o2"), circuit=circuit)
-    assert circuit.to_note(100.0 + NOTE_EVERY_S / 2) == []
     assert circuit.to_note(100.0 + NOTE_EVERY_S) == []
-    seen(spoke("o3"), circuit=circuit)
+    seen(spoke("o2"), circuit=circuit)
     assert circuit.to_note(100.0 + NOTE_EVERY_S) == ["inventory"]
+
+
+def test_the_last_word_is_noted_though_late() -> None:
+    """Otherwise a worker that did not hear it would call a participant silent that spoke after its orders began to wait."""
+    circuit = seen(spoke("o1"))
+    assert circuit.to_note(0.0) == ["inventory"]
+    seen(spoke("o2"), circuit=circuit)
+    assert circuit.to_note(1.9) == []
+    assert circuit.to_note(2.4) == ["inventory"]
+    assert circuit.to_note(4.8) == []
+
+
+def test_a_word_of_before_the_silence_does_not_end_it() -> None:
+    """Otherwise a participant would recover by what it said before it fell silent, and be sent what it does not take."""
+    circuit = seen(spoke("o1"))
+    assert circuit.to_note(0.0) == ["inventory"]
+    seen(spoke("o2"), circuit=circuit)
+    assert circuit.to_note(1.0) == []
+    circuit.fell_silent("inventory")
+    assert circuit.to_note(2.0) == []
 
 
 def test_others_that_publish_are_not_noted() -> None:

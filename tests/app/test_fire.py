@@ -45,5 +45,5 @@ def test_a_lost_link_or_database_begins_anew() -> None:
     worker.link_changed(consuming=True, depth=200, at_s=2)
     assert not worker.may_fire
     worker.measured(0, 3)
-    worker.database_returned(4)
+    worker.interrupted(4)
     assert not worker.may_fire

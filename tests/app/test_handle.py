@@ -13,7 +13,7 @@ import pytest
 from orchestrator.app.fire import due_work
 from orchestrator.app.work import Work
 from orchestrator.contract import Envelope
-from orchestrator.errors import Conflict, MalformedMessage
+from orchestrator.errors import Conflict, MalformedMessage, StoreUnavailable
 from orchestrator.loading import load_definitions
 from orchestrator.saga import decide as decide_module
 from orchestrator.saga import definition
@@ -216,6 +216,21 @@ def test_a_bug_of_ours_sets_one_message_aside_and_spares_its_neighbours(house: H
     rows, _ = house.queries.quarantine()
     assert [(row.reason, row.order_id) for row in rows] == [("internal_error", "o1")]
     assert [house.order(order_id).state for order_id in ("o1", "o2")] == ["reserving_inventory", "taking_payment"]
+
+
+def test_a_database_that_is_away_for_a_moment_is_not_charged_to_a_message(small_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The definition is read on a connection of its own: otherwise good messages would go to the quarantine when there is none free."""
+
+    def away(*_: object) -> bytes:
+        raise StoreUnavailable("too many connections")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlStore, "stored_definition", away)
+        with pytest.raises(StoreUnavailable):
+            small_house.handle(placed("o1"))
+    assert small_house.queries.quarantine()[0] == []
+    small_house.handle(placed("o1"))
+    assert small_house.order("o1").state == "reserving_inventory"
 
 
 def test_a_deadline_that_makes_us_raise_is_put_off_and_comes_back(small_house: House, monkeypatch: pytest.MonkeyPatch) -> None:

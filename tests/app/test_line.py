@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.app import line as line_module
+from orchestrator.app import sending
 from orchestrator.app.fleet import KEYS_KEPT_FOR
+from orchestrator.app.handle import Context, handle
+from orchestrator.app.line import Line
 from orchestrator.app.ports import Delivery, OutboxMessage
 from orchestrator.app.watch import LineWatcher
-from orchestrator.app.work import Work, read
+from orchestrator.app.work import Handled, Work, read
 from orchestrator.contract import Envelope, Topology, encode
 from orchestrator.errors import InvariantViolated, StoreBusy, StoreUnavailable, TemporaryError
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import idempotency
+from orchestrator.store.tables import order_data
 from orchestrator.store.transaction import SqlStore
 from tests.app.house import answer, placed
 from tests.app.running import Running, TroubledStore
@@ -84,6 +89,29 @@ def test_a_batch_that_waits_for_a_lock_is_run_again_and_nobody_is_let_go(running
     eventually(lambda: running.state("o1") == "reserving_inventory")
     assert running.line.database_up
     assert not running.bus.was_paused
+
+
+def test_a_worker_that_is_stuck_says_how_far_behind_it_is(running: Running) -> None:
+    """If it failed, a replay would be made while answers are in a worker's hands, and tell them as missing (R29)."""
+
+    def handled_until() -> datetime | None:
+        return running.house.store.readers().get("worker-1")
+
+    def is_reading() -> bool:
+        running.line.tick()
+        return handled_until() is not None
+
+    eventually(is_reading)
+    store_of(running).is_busy = True
+    running.place("o1")
+    eventually(lambda: store_of(running).times_busy > 0)
+    running.line.tick()
+    running.ahead_s += 5
+    before = handled_until()
+    assert before is not None
+    store_of(running).is_busy = False
+    eventually(lambda: running.state("o1") == "reserving_inventory")
+    eventually(lambda: (handled_until() or before) <= running.house.clock - timedelta(seconds=5))
 
 
 def test_a_database_that_stays_busy_counts_as_away(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,3 +261,117 @@ def test_a_stopped_line_refuses_new_work_clearly(running: Running) -> None:
     running.line.stop()
     with pytest.raises(TemporaryError, match="stopping"):
         running.line.submit(Work(order_id="o1", input=None)).result(timeout=5)
+
+
+def test_what_meets_a_damaged_order_is_set_aside_and_its_neighbours_are_not(running: Running) -> None:
+    """Otherwise one damaged row would take every message of its batch with it: acked by the next batch, and nowhere."""
+    running.place("bad")
+    eventually(lambda: running.state("bad") is not None and running.house.queries.outbox_size() == 0)
+    with running.house.engine.begin() as connection:
+        connection.execute(sa.update(order_data).values(document=b"{"))
+    store = store_of(running)
+    # The handler waits with the first, so that the next two come in one batch.
+    store.is_busy = True
+    running.place("first")
+    eventually(lambda: store.times_busy > 0)
+    wire = answer("bad", "reserve_inventory", "InventoryReserved").wire
+    assert wire is not None
+    running.broker.route(Topology().events, "inventory.InventoryReserved", wire)
+    running.place("neighbour")
+    eventually(lambda: running.broker.depth(Topology().inbox) == 0)
+    store.is_busy = False
+    eventually(lambda: running.state("neighbour") == "reserving_inventory")
+    assert [row.reason for row in running.house.queries.quarantine()[0]] == ["internal_error"]
+
+
+def test_a_bug_in_handling_sets_one_message_aside(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the batch would be forgotten, and the ack of the next one would take its messages from the broker."""
+
+    def stumbling(context: Context, works: Sequence[Work], **more: Any) -> Handled:
+        if any(work.order_id == "bad" for work in works):
+            raise KeyError("planted")
+        return handle(context, works, **more)
+
+    monkeypatch.setattr(line_module, "handle", stumbling)
+    running.place("one", "bad", "other")
+    eventually(lambda: running.state("one") and running.state("other"))
+    eventually(lambda: running.house.queries.quarantine_count() == 1)
+
+
+def test_a_batch_that_stumbles_is_delivered_again_and_not_acked_with_the_next(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a bug that nothing else catches would lose what was in hand."""
+    whole = Line._handle
+    stumbled: list[list[Work]] = []
+
+    def fails_once(line: Line, works: list[Work]) -> Handled:
+        if works and not stumbled:
+            stumbled.append(works)
+            raise RuntimeError("planted")
+        return whole(line, works)
+
+    monkeypatch.setattr(Line, "_handle", fails_once)
+    running.place("first")
+    eventually(lambda: stumbled)
+    running.place("second")
+    eventually(lambda: running.state("second") and running.state("first"))
+
+
+def test_what_was_committed_before_a_stumble_is_sent(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would belong to a living worker that knows nothing of it: sent by nobody, and its deadline never fired."""
+    whole = LineWatcher.reached
+    failures = iter([True])
+
+    def fails_once(watcher: LineWatcher, point: str) -> None:
+        if point == "committed" and running.state("o1") and next(failures, False):
+            raise RuntimeError("planted")
+        whole(watcher, point)
+
+    monkeypatch.setattr(LineWatcher, "reached", fails_once)
+    running.place("o1")
+    eventually(lambda: running.state("o1") is not None)
+
+    def is_sent() -> bool:
+        running.house.clock += timedelta(seconds=1)
+        running.line.tick()
+        return running.broker.depth(Topology().command_queue("inventory")) >= 1
+
+    eventually(is_sent)
+
+
+def test_after_standing_still_the_only_worker_excuses_what_fell_due(running: Running) -> None:
+    """Otherwise a frozen process would take its own silence for that of the participants, and undo orders that were done (R9)."""
+    running.line.tick()
+    running.place("o1")
+    eventually(lambda: running.state("o1") is not None and running.house.queries.outbox_size() == 0)
+    running.line.tick()
+    # Stopped for 40 s: no tick and no delivery, while both clocks went on.
+    running.ahead_s += 40
+    running.house.clock += timedelta(seconds=40)
+
+    def fired() -> list[str]:
+        running.line.tick()
+        return [entry.reason or "" for entry in running.house.queries.history("o1") if entry.kind == "deadline"]
+
+    assert eventually(fired)[0].startswith("excused")
+
+
+def test_while_the_broker_takes_nothing_what_is_too_much_waits_in_the_outbox_alone(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise an alarm of the broker would fill the memory of every worker until it dies."""
+    monkeypatch.setattr(sending, "ON_THE_WAY_MAX", 100)
+    running.bus.is_blocked = True
+    order_ids = [f"o{number}" for number in range(200)]
+    running.place(*order_ids)
+    eventually(lambda: all(running.state(order_id) for order_id in order_ids))
+    running.line.tick()
+    assert len(running.bus.kept) <= 100
+    running.bus.is_blocked = False
+    running.bus.publish([])
+
+    def all_sent() -> bool:
+        running.house.clock += timedelta(seconds=0.5)
+        running.line.tick()
+        return running.broker.depth(Topology().command_queue("inventory")) == len(order_ids)
+
+    eventually(all_sent)

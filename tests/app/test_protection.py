@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from orchestrator.app.ports import Delivery
 from orchestrator.app.protection import WAIT_MAX_S, Committed, Protection
 from orchestrator.app.work import Outcome, Work
@@ -108,3 +110,18 @@ def test_who_waits_when_the_process_stops_is_told() -> None:
     assert [str(outcome.error) for outcome in told] == ["stopping"]
     assert isinstance(told[0].error, TemporaryError)
     assert protection.is_empty
+
+
+def test_what_went_on_without_the_recorder_is_not_kept() -> None:
+    """If it failed, an alarm of the broker would fill the memory with messages and orders that nobody waits for any more."""
+    protection, first, second = Protection(), batch(10, "r1"), batch(16, "r2")
+    protection.committed(first)
+    protection.looked_at(10 + WAIT_MAX_S, broker_takes=False)
+    protection.committed(second)
+    assert protection.released() == [first, second]
+    assert not any(isinstance(held, Committed) for held in gc.get_referents(protection._unconfirmed))
+    protection.confirmed("r1")
+    assert not protection.is_on
+    protection.confirmed("r2")
+    protection.looked_at(20, broker_takes=True)
+    assert protection.is_on

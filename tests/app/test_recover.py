@@ -18,7 +18,8 @@ from orchestrator.app.work import Work
 from orchestrator.contract import RECORD, encode
 from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import upkeep
-from orchestrator.store.recovery import RecoveryShelf, standing
+from orchestrator.store.recovery import Guard, RecoveryShelf, standing
+from orchestrator.store.transaction import SqlStore
 from tests.app.house import House, answer, placed
 from tests.support import services
 
@@ -76,6 +77,7 @@ def abort(house: House, order_id: str) -> OperatorAct:
 def recover(house: House, items: Sequence[Item], *, killed_after: int | None = None) -> Tally:
     """Recover; twice when it is killed after so many items."""
     shelf, tally = RecoveryShelf(house.engine), Tally()
+    context = replace(house.context, store=SqlStore(house.engine, shard=1, recovers=True))
     staged = [Staged(key=(place, 0), item=item) for place, item in enumerate(items)]
     shelf.lay_down(staged, {"next": len(staged)})
 
@@ -84,11 +86,12 @@ def recover(house: House, items: Sequence[Item], *, killed_after: int | None = N
 
     if killed_after is not None:
         with pytest.raises(KeyboardInterrupt):
-            fold_in(house.context, shelf, tally, die)
+            fold_in(context, shelf, tally, die)
         shelf.lay_down(staged[killed_after:], {"next": len(staged)})
-    fold_in(house.context, shelf, tally, lambda _: None)
-    handle_again(house.context, shelf, tally, lambda _: None, require_user_id=False)
+    fold_in(context, shelf, tally, lambda _: None)
+    handle_again(context, shelf, tally, lambda _: None, require_user_id=False)
     assert shelf.count() == 0
+    Guard(house.engine, None).finish(None)
     assert upkeep.verify_all(house.engine).findings == ()
     return tally
 
@@ -270,3 +273,12 @@ def test_what_stands_is_counted_for_a_person(life: Life, restored: House) -> Non
     recover(restored, life.items)
     stands = standing(restored.engine)
     assert (stands.orders, stands.parked, stands.outstanding) == (3, ["nobody"], {"inventory": 1, "payment": 1})
+
+
+def test_an_item_that_cannot_be_made_an_input_is_quarantined_and_the_rest_is_recovered(life: Life, restored: House) -> None:
+    """If it failed, one entry that this release cannot read would end every recovery, and no process could start."""
+    entry = next(item for item in life.items if not isinstance(item, Heard) and (item.order_id, item.seq) == ("waits", 2))
+    tally = recover(restored, [*life.items, replace(entry, seq=9, input=b'{"from":"a later release"}')])
+    assert histories(restored) == histories(life.house)
+    assert (tally.messages["quarantined"], len(tally.uncertain)) == (1, 1)
+    assert [row.reason for row in restored.queries.quarantine()[0]] == ["internal_error"]

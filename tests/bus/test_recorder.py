@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -10,12 +11,15 @@ from uuid import uuid4
 import pika
 import pytest
 
-from orchestrator.bus import recorder
+from orchestrator.app import record
+from orchestrator.app.record import Heard
+from orchestrator.bus import recorder, waiting
 from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import Retention, declare, delete
 from orchestrator.contract import RECORD, Topology, Wire
-from orchestrator.errors import SettingsError
+from orchestrator.errors import BusUnavailable, NoRecorder, SettingsError
 from tests.bus.conftest import LIMIT_S, Mailbox, RabbitWorld, maker
+from tests.bus.test_rabbitmq import DEEP_NEST, FAR_FUTURE, RawProperties
 from tests.support.services import amqp_url
 
 pytestmark = pytest.mark.real
@@ -75,17 +79,62 @@ def test_it_is_read_on_from_an_offset_and_a_time(kept: RabbitWorld) -> None:
     found = list(recorder.read(kept.url, kept.topology, 650, mark=uuid4().hex))
     assert [one.wire.body for one in found] == [b"%d" % number for number in range(650, 700)]
     assert len(list(recorder.read(kept.url, kept.topology, before, mark=uuid4().hex))) == 700
-    assert recorder.first(kept.url, kept.topology, 650) == recorder.Position(offset=650, sha256=hashlib.sha256(b"650").hexdigest())
-    assert recorder.first(kept.url, kept.topology, 10_000) is None
+    assert first(kept, 650) == recorder.Position(offset=650, sha256=hashlib.sha256(b"650").hexdigest())
+
+
+def test_beyond_the_end_is_nothing_and_that_is_told_from_silence(kept: RabbitWorld) -> None:
+    """If it failed, a recovery that goes on where another stream ended would read nothing, or wait for ever."""
+    inject(kept, b"one", b"two")
+    assert list(recorder.read(kept.url, kept.topology, 10_000, mark=uuid4().hex)) == []
+    assert first(kept, 10_000).offset < 100
+
+
+def test_a_broker_that_is_slow_is_not_taken_for_an_empty_recorder(kept: RabbitWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a recovery would read nothing from a broker that works hard, and be content."""
+    inject(kept, b"one")
+    monkeypatch.setattr(recorder, "_PATIENCE_S", 1e-9)
+    with pytest.raises(BusUnavailable, match="does not send"):
+        recorder.position(kept.url, kept.topology, mark=uuid4().hex)
+    with pytest.raises(BusUnavailable, match="does not send"):
+        first(kept, "first")
+
+
+def first(world: RabbitWorld, start: recorder.Start) -> recorder.Position:
+    return recorder.first(world.url, world.topology, start, mark=uuid4().hex)
 
 
 def test_the_position_is_of_a_message_that_is_there(kept: RabbitWorld) -> None:
     """If it failed, a recovery would begin too late."""
-    assert recorder.position(kept.url, kept.topology) is None
+    empty = recorder.position(kept.url, kept.topology, mark=uuid4().hex)
+    assert empty == first(kept, empty.offset)
     inject(kept, b"one", b"two", b"three")
-    position = recorder.position(kept.url, kept.topology)
-    assert position is not None
-    assert position == recorder.first(kept.url, kept.topology, position.offset)
+    position = recorder.position(kept.url, kept.topology, mark=uuid4().hex)
+    assert position == first(kept, position.offset)
+    inject(kept, b"four")
+    bodies = [one.wire.body for one in recorder.read(kept.url, kept.topology, position.offset, mark=uuid4().hex)]
+    assert bodies[-1] == b"four"
+
+
+POISON = {
+    "time out of range": (FAR_FUTURE, b""),
+    "nested too deep": (DEEP_NEST, b""),
+    "type and name not UTF-8": (b"\x02\xff\xfet\x01", b"\xff"),
+    "64-bit integer within": (b"\x01aF\x00\x00\x00\x0b\x01\xfel" + (2**40).to_bytes(8, "big"), b""),
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON.keys())
+def test_what_pika_cannot_decode_is_read_like_its_neighbours(kept: RabbitWorld, poison: tuple[bytes, bytes]) -> None:
+    """If it failed, one message of anybody's would make a recovery impossible, and no process could start."""
+    for place in range(2):
+        kept.channel.basic_publish(kept.topology.events, "inventory.X", b"poison", RawProperties(*poison), mandatory=True)
+        inject(kept, b"%d" % place)
+    found = list(recorder.read(kept.url, kept.topology, "first", mark=uuid4().hex))
+    assert [(one.offset, one.wire.body) for one in found] == [(0, b"poison"), (1, b"0"), (2, b"poison"), (3, b"1")]
+    assert all(isinstance(name, str) for one in found for name in [one.wire.content_type, *one.wire.headers])
+    for one in found:
+        assert record.unpack(record.pack(Heard(wire=one.wire))) is not None
+    assert waiting.newest(kept.url, kept.topology) is None
 
 
 def test_a_bus_with_a_recorder_makes_it_and_records_arrive(kept: RabbitWorld) -> None:
@@ -107,5 +156,13 @@ def test_a_bus_with_a_recorder_makes_it_and_records_arrive(kept: RabbitWorld) ->
 
 def test_without_a_recorder_the_fix_is_said(rabbit: RabbitWorld) -> None:
     """If it failed, a recovery would end in a traceback of the broker's."""
-    with pytest.raises(SettingsError, match="has no recorder"):
+    with pytest.raises(NoRecorder, match="has no recorder"):
         list(recorder.read(rabbit.url, rabbit.topology, "first", mark=uuid4().hex))
+
+
+def test_who_is_not_let_in_is_told_so(kept: RabbitWorld) -> None:
+    """If it failed, a wrong password would be taken for a recorder that was deleted, and the recovery end without it."""
+    wrong = re.sub(r":[^:/@]*@", ":wrong@", kept.url)
+    with pytest.raises(SettingsError, match="user name or password") as refused:
+        recorder.position(wrong, kept.topology, mark=uuid4().hex)
+    assert not isinstance(refused.value, NoRecorder)

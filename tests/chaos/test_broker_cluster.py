@@ -12,6 +12,7 @@ from tests.acceptance.installation import Installation
 from tests.chaos.load import STALL_MAX_S, STEADY, TRIALS, Load, assert_all_completed, longest_gap_s, present, report, steady
 from tests.support.cluster import RabbitCluster, rabbit_cluster
 from tests.support.processes import eventually
+from tests.support.rabbitmq import RabbitUnavailable, can_connect
 from tests.support.services import fresh_postgres
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -99,3 +100,14 @@ def test_without_a_majority_no_confirm_is_believed_and_all_resumes_with_it(world
     cluster.wait_for_copies(world.inbox)
     with capsys.disabled():
         print(f"\ntwo nodes of three lost: orders went on {resumed_s:.1f} s after they took connections again")
+
+
+def test_a_new_node_whose_seed_is_away_founds_no_cluster() -> None:
+    """It would be a broker of its own, and clients that name all nodes would be split between the two, unsaid."""
+    with rabbit_cluster(is_started=False) as cluster:
+        _, second, _ = cluster.nodes
+        with pytest.raises(RabbitUnavailable, match=r"was not started: its seed .* does not answer"):
+            cluster.start_nodes(second)
+        assert not can_connect(second.url)
+        # The next start is its first one again.
+        assert not (second.home / "environment").exists()

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pika
 import pytest
+import sqlalchemy as sa
 
-from orchestrator import replaying
+from orchestrator import draining
 from orchestrator.bus import recorder
 from orchestrator.bus.topology import Retention, declare, delete
 from orchestrator.config import Settings
 from orchestrator.contract import REPLAY_ARGUMENTS, RESYNC_REQUESTED, Envelope, Topology, Wire, encode, event_key
 from orchestrator.contract.canonical import format_time
 from orchestrator.contract.replay import ReplayEnd, ReplayMessage, decode_replay
+from orchestrator.store import tables
 from participants.warehouse import stock_received
 from tests.app.house import House, answer, message, placed
 from tests.cli.kit import Escrow
@@ -27,11 +29,13 @@ from tests.support.services import amqp_url
 
 With = Callable[[Settings], Escrow]
 INVENTORY = ("replay", "--to", "inventory", "--from")
+#: So that the worker of these tests never falls silent.
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Site:
-    """A database with some orders, and a broker on which nothing runs."""
+    """A database with some orders, and a broker on which nothing runs but a worker that does nothing."""
 
     house: House
     topology: Topology
@@ -50,6 +54,16 @@ class Site:
         self.publish(request)
         self.channel.queue_purge(self.topology.inbox)
         self.house.handle(message(request))
+        self.consume()
+
+    def consume(self) -> None:
+        """A worker is at the inbox, and has handled what it took."""
+        channel = self.channel.connection.channel()
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume(self.topology.inbox, lambda *_: None)
+        row = {"incarnation": "worker-1", "role": "worker", "beat_at": LATER, "link_up_at": LATER, "handled_until": LATER}
+        with self.house.engine.begin() as connection:
+            connection.execute(sa.insert(tables.workers), row)
 
     def publish(self, *envelopes: Envelope) -> None:
         """Events, as their sources publish them."""
@@ -130,14 +144,15 @@ def test_what_is_missing_is_said(site: Site, escrow_with: With, monkeypatch: pyt
     assert (result.exit_code, "The recorder is off" in result.stderr) == (1, True)
 
     oldest = recorder.Position(offset=7, sha256="")
-    monkeypatch.setattr(recorder, "first", lambda *_: oldest)
-    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter(()))
+    monkeypatch.setattr(recorder, "first", lambda *_, **_more: oldest)
+    asked = recorder.Recorded(offset=7, wire=Wire(content_type="text/plain", headers={}, body=b""), is_ours=False, user_id=None)
+    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter((asked,)))
     escrow = escrow_with(site.settings())
     for start, said in (("first", "what was said before"), ("3", "from offset 3 on"), ("2026-01-01T00:00:00Z", "may be beyond")):
         result = escrow(*INVENTORY, start)
         assert (result.exit_code, "The recorder begins at offset 7" in result.stderr, said in result.stderr) == (1, True, True), start
     assert "retention" not in escrow(*INVENTORY, "7").stderr
-    monkeypatch.setattr(recorder, "first", lambda *_: None)
+    monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter(()))
     assert "The recorder is empty" in escrow(*INVENTORY, "first").stderr
 
     with site.house.engine.begin() as connection:
@@ -155,6 +170,7 @@ def test_one_that_does_not_wait_is_told_of_nothing(site: Site, escrow_with: With
     result = escrow(*INVENTORY, "first")
     assert (result.exit_code, "Fix: start it with --new" in result.stderr) == (4, True)
     site.channel.queue_declare(site.topology.replay_queue("inventory"), durable=True, arguments=dict(REPLAY_ARGUMENTS))
+    site.consume()
     assert escrow(*INVENTORY, "first").exit_code == 4, "it has not asked"
     assert site.taken() == []
 
@@ -162,9 +178,9 @@ def test_one_that_does_not_wait_is_told_of_nothing(site: Site, escrow_with: With
 @pytest.mark.real
 def test_what_waits_in_the_inbox_comes_first(site: Site, escrow_with: With, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, a command would be left out whose answer is on its way, and asked for by nobody any more."""
-    monkeypatch.setattr(replaying, "_DRAINED_WITHIN_S", 0.3)
+    monkeypatch.setattr(draining, "_DRAINED_WITHIN_S", 0.3)
     site.wait_for_replay()
-    site.publish(stock_received("r-1", "apple", 5))
+    site.publish(stock_received("r-1", "apple", 5), stock_received("r-2", "apple", 5))
     result = escrow_with(site.settings())(*INVENTORY, "first")
     assert (result.exit_code, "1 events wait in the inbox" in result.stderr) == (4, True)
     assert site.taken() == []

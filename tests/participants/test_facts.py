@@ -17,6 +17,7 @@ from participants.kit.control import Control, make_app
 from participants.kit.facts import FactRefusedError, UnknownFactError, fact_message_id
 from participants.kit.faults import Faults, Settings
 from participants.kit.participant import Command, Fact, Participant, Tx
+from participants.kit.replay import Replay
 from participants.kit.runner import Runner
 from participants.kit.service import happen, make_cli
 from tests.participants.support import MemoryTransport, running, talk_to
@@ -201,6 +202,15 @@ def test_the_door_takes_facts(door: tuple[str, Participant]) -> None:
         answer = httpx.post(f"{url}/facts", json=fact | change)
         assert (answer.status_code, said in answer.text) == (status, True), answer.text
     assert participant.totals() == {"count": 1, "amount": 5}
+
+
+def test_the_door_takes_no_facts_before_the_past(door: tuple[str, Participant]) -> None:
+    """If it failed, whoever tells a fact to a participant that lost its state would think that it is safe, or never to be told again."""
+    url, participant = door
+    assert Replay(participant).begin(new=True)
+    answer = httpx.post(f"{url}/facts", json={"type": "MoneyCame", "order_id": "o-1", "data": {"amount": 5}, "fact_id": "t-1"})
+    assert (answer.status_code, "waits for a replay" in answer.json()["detail"]) == (503, True)
+    assert participant.totals() == {"count": 0, "amount": 0}
 
 
 def test_a_door_whose_database_is_away_says_that_it_may_be_tried_again(door: tuple[str, Participant]) -> None:

@@ -88,6 +88,28 @@ def test_what_is_not_acked_is_delivered_again(escrow: Escrow, transport: RabbitT
     assert escrow.ready("inventory") == 0
 
 
+def test_a_batch_is_acked_at_once_after_a_lost_link(escrow: Escrow, transport: RabbitTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, a participant that once lost its link with a batch in its hands would ack message by message ever after."""
+    escrow.send("inventory", *(ask("ReserveInventory", f"o-{n}", LINES) for n in range(6)))
+    dropped = consume(transport, 6)
+    transport.pause()
+    transport.resume()
+    received = consume(transport, 6)
+    frames: list[tuple[int, bool]] = []
+    send = transport._ack
+
+    def note(tag: int, *, multiple: bool) -> None:
+        frames.append((tag, multiple))
+        send(tag, multiple=multiple)
+
+    monkeypatch.setattr(transport, "_ack", note)
+    transport.ack([r.tag for r in received])
+    transport.ack([r.tag for r in dropped])
+    transport.close()
+    assert frames == [(received[-1].tag, True)]
+    assert escrow.ready("inventory") == 0
+
+
 def test_an_event_that_no_queue_takes_is_not_published(escrow: Escrow, transport: RabbitTransport) -> None:
     """Before Escrow's inbox is there, replies must stay in the outbox: RabbitMQ confirms even what it drops."""
     with pytest.raises(ConnectionError, match="No queue"):

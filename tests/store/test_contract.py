@@ -210,6 +210,19 @@ def test_a_beat_tells_the_time_the_next_deadline_and_the_first_link(store: SqlSt
     assert store.beat("b", "worker", None).earliest_link_up_at == world.now
 
 
+def test_workers_that_read_say_how_far_they_are(store: SqlStore, world: World) -> None:
+    """Otherwise a replay would be made while a worker has answers in its hands (R29), or wait for a process that takes none."""
+    store.beat("api", "serve", None)
+    store.beat("stuck", "worker", world.now, timedelta(seconds=60))
+    store.beat("quick", "worker", world.now)
+    readers = store.readers()
+    assert readers.keys() == {"stuck", "quick"}
+    stuck, quick = readers["stuck"], readers["quick"]
+    assert stuck is not None
+    assert quick is not None
+    assert stuck < world.now - timedelta(seconds=50) < world.now <= quick
+
+
 def test_messages_are_recorded_once(store: SqlStore, world: World, put: Put) -> None:
     """If this failed, an event could be applied twice (R15)."""
     order = put(world.order("o"))

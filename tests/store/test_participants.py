@@ -14,7 +14,7 @@ from orchestrator.app.circuit import held_by
 from orchestrator.app.ports import Changes
 from orchestrator.saga.order import Order
 from orchestrator.store import participants, tables
-from orchestrator.store.dialect import writing
+from orchestrator.store.dialect import reading, writing
 from orchestrator.store.participants import Health, Pace
 from orchestrator.store.queries import Queries
 from orchestrator.store.transaction import SqlStore
@@ -90,6 +90,26 @@ def test_reply_deadlines_of_a_silent_participant_do_not_fire_and_come_back_excus
     put(replace(world.order("young", due_in_s=-1), updated_at=store.now()))
     at(engine, recovered_at=world.now - timedelta(seconds=1))
     assert sorted((due.order_id, due.excused) for due in store.due(10)) == [("old", True), ("young", False)]
+
+
+def test_what_falls_due_after_the_silence_is_not_excused(store: SqlStore, world: World, put: Put, engine: sa.Engine) -> None:
+    """Otherwise a participant that has been well for days would be sent the same attempt again, and the order wait a deadline longer."""
+    put(world.order("later", due_in_s=-1, opened_ago_s=60))
+    store.silence("inventory", world.now)
+    store.recover("inventory")
+    at(engine, recovered_at=world.now - timedelta(seconds=30))
+    assert [(due.order_id, due.excused) for due in store.due(10)] == [("later", False)]
+    assert let_out(store) == []
+    assert health(engine).state == "healthy", "the silence held nothing back"
+
+
+def test_what_a_resync_has_yet_to_send_is_excused(store: SqlStore, world: World, put: Put, engine: sa.Engine) -> None:
+    """Otherwise a participant that lost what it was sent would be held to the deadlines of it, until it is sent anew."""
+    put(world.order("lost", due_in_s=-1, opened_ago_s=60))
+    put(world.order("before", due_in_s=-1, opened_ago_s=90))
+    store.begin_resync("inventory", world.now - timedelta(seconds=75))
+    at(engine, recovered_at=world.now - timedelta(seconds=30))
+    assert sorted((due.order_id, due.excused) for due in store.due(10)) == [("before", False), ("lost", True)]
 
 
 def test_the_next_due_instant_is_never_past(store: SqlStore, world: World, put: Put) -> None:
@@ -222,6 +242,24 @@ def test_two_workers_let_out_no_more_than_one(silent: SqlStore, world: World, pu
         worker.join(10)
     assert len(got) == len(set(got))
     assert 4 <= len(got) <= 16
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_span_is_refilled_once(silent: SqlStore, engine: sa.Engine) -> None:
+    """Otherwise a worker that waited for another's lock would let out again what that one has let out, by its older clock."""
+    silent.recover("inventory")
+    refilled_at: list[datetime] = []
+
+    def let_another_be_first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FOR UPDATE" in statement and not refilled_at:
+            refilled_at.append(silent.now())
+            at(engine, refilled_at=refilled_at[0])
+
+    sa.event.listen(engine, "before_cursor_execute", let_another_be_first)
+    let_out(silent)
+    with reading(engine) as connection:
+        assert connection.scalars(sa.select(tables.participants.c.refilled_at)).one() > refilled_at[0]
 
 
 def test_a_worker_that_dies_with_its_share_leaves_it_to_another(silent: SqlStore, world: World, put: Put) -> None:

@@ -128,12 +128,13 @@ class RabbitCluster:
 
 
 @contextmanager
-def rabbit_cluster() -> Iterator[RabbitCluster]:
+def rabbit_cluster(*, is_started: bool = True) -> Iterator[RabbitCluster]:
     """A cluster for this test alone. Raises: RabbitUnavailable."""
     amqp_url()  # where only the distribution's package helps, this installs it
     cluster = RabbitCluster()
     try:
-        cluster.start()
+        if is_started:
+            cluster.start()
         yield cluster
     finally:
         cluster.remove()

@@ -40,12 +40,22 @@ class Node:
         """SQLAlchemy URL of its database `postgres`, of this server alone."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
+    def run(self, statement: str) -> None:
+        """Run a statement that returns nothing, on this server alone."""
+        with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
+            connection.execute(statement)
+
     def ask(self, statement: str) -> Any:
         """The first value that a statement returns, on this server alone."""
         with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
             row = connection.execute(statement).fetchone()
             assert row is not None
             return row[0]
+
+    def rows(self, statement: str) -> set[tuple[Any, ...]]:
+        """The rows that a statement returns, on this server alone."""
+        with psycopg.connect(f"{self.conninfo} dbname=postgres", connect_timeout=5, autocommit=True) as connection:
+            return set(connection.execute(statement))
 
 
 class PostgresPair:
@@ -87,20 +97,50 @@ class PostgresPair:
 
     def promote(self) -> None:
         """Make the standby the primary; the names change places."""
-        self._run("promote.sh", self.standby.data)
+        self.run_promote(self.standby)
         self.primary, self.standby = self.standby, self.primary
+
+    def promote_beside(self) -> None:
+        """`promote()` while the primary lives, no longer waits for a standby, and goes on taking writes."""
+        self._configure(self.primary, "synchronous_standby_names = ''")
+        self._command(self._bin / "pg_ctl", "-D", self.primary.data, "reload")
+        self.promote()
 
     def start_old(self) -> None:
         """Start the old primary as it is, no longer waiting for a standby: it takes writes, as if it had not been told."""
-        data = self.standby.data
-        with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
-            file.write("synchronous_standby_names = ''\n")
-        self._command(self._bin / "pg_ctl", "-D", data, "-l", f"{data}.log", "-w", "start")
+        self.start_old_read_only()
+        self.let_old_write()
+
+    def start_old_read_only(self) -> None:
+        """Start the old primary so that it can be looked at before any process of Escrow takes it for one to write to."""
+        self._configure(self.standby, "synchronous_standby_names = ''\ndefault_transaction_read_only = on")
+        self.start_standby()
+
+    def let_old_write(self) -> None:
+        """The old primary takes writes."""
+        self._configure(self.standby, "default_transaction_read_only = off")
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "reload")
+        eventually(lambda: self.standby.ask("SHOW default_transaction_read_only") == "off", what="the old primary takes writes")
 
     def rejoin(self) -> None:
         """Make the old primary a standby again."""
-        old = self.standby
-        self._run("rejoin.sh", old.data, old.port, old.name, self.primary.conninfo)
+        self.run_rejoin(self.standby, self.primary.conninfo)
+
+    def run_promote(self, node: Node) -> None:
+        """Run promote.sh as somebody would who takes `node` for the standby. Raises: PostgresUnavailable with what it says."""
+        self._run("promote.sh", node.data)
+
+    def run_rejoin(self, old: Node, primary: str) -> None:
+        """Run rejoin.sh as somebody would who takes `old` for the old primary. Raises: PostgresUnavailable with what it says."""
+        self._run("rejoin.sh", old.data, old.port, old.name, primary)
+
+    def stop_standby(self) -> None:
+        """Stop the standby; the primary waits for it."""
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "-w", "stop")
+
+    def start_standby(self) -> None:
+        """Start the standby again."""
+        self._command(self._bin / "pg_ctl", "-D", self.standby.data, "-l", f"{self.standby.data}.log", "-w", "start")
 
     def remove(self) -> None:
         """Stop both and delete everything."""
@@ -109,6 +149,10 @@ class PostgresPair:
                 with suppress(PostgresUnavailable):
                     self._command(self._bin / "pg_ctl", "-D", node.data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def _configure(self, node: Node, settings: str) -> None:
+        with (node.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write(f"{settings}\n")
 
     def _run(self, script: str, *args: str | int | Path) -> None:
         self._command("sh", self._scripts / script, *map(str, args))
