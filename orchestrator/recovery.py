@@ -351,7 +351,7 @@ def _context(settings: Settings, store: SqlStore) -> Context:
 
 
 def _items(found: Recorded, tally: Tally) -> Iterator[Item]:
-    if found.wire.content_type != RECORD:
+    if not (found.is_ours and found.wire.content_type == RECORD):
         yield Heard(wire=found.wire, user_id=found.user_id)
         return
     try:

@@ -39,7 +39,7 @@ from orchestrator.config import Settings
 from orchestrator.contract import Topology, Wire
 from orchestrator.errors import EscrowError, SettingsError, TemporaryError
 from orchestrator.metrics import Levels, Metrics
-from orchestrator.store import audit, backup, idempotency, recovery, schema, upkeep
+from orchestrator.store import audit, backup, backups, idempotency, recovery, schema, upkeep
 from orchestrator.store.definitions import Registration
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.participants import Pace
@@ -233,11 +233,11 @@ def make_process(
 def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine: Engine, metrics: Metrics, *, has_recorder: bool) -> None:
     """The jobs of the fleet that take longer than a tick may."""
 
-    def backup_failed(error: EscrowError) -> None:
+    def backup_failed(error: EscrowError | OSError) -> None:
         metrics.alerts.labels(name="backup_failed").inc()
         _log.error("the backup failed", action="backup_failed", error=str(error))
 
-    def not_marked(error: EscrowError) -> None:
+    def not_marked(error: EscrowError | OSError) -> None:
         _log.info("the recorder cannot be asked now: its last mark stands", action="not_marked", error=str(error))
 
     def replaced() -> None:
@@ -246,8 +246,8 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
     if settings.backup_dir is not None:
         write = partial(_write_backup, settings, engine, settings.backup_dir)
-        backups = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
-        metronome.also(backups.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
+        in_turn = InTurn(store, "backup", every=timedelta(hours=settings.backup_every_h), run=write, failed=backup_failed)
+        metronome.also(in_turn.ask, interval_s=_ASK_FOR_BACKUP_EVERY_S)
     if has_recorder:
         marks = Marks(
             store,
@@ -261,9 +261,11 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
 
 def _write_backup(settings: Settings, engine: Engine, directory: Path, at: datetime) -> None:
-    name = backup.create(engine, directory, backup.name_at(at)).name
-    backup.prune(directory, settings.backup_keep)
+    name = backup.create(engine, directory, backups.name_at(at)).name
+    backups.prune(directory, settings.backup_keep, at)
     _log.info("a backup was written", action="backup_written", name=name)
+    for complaint in backups.unreadable(directory):
+        _log.warning("a backup cannot be read: it is not pruned", action="backup_unreadable", error=complaint)
 
 
 def mark(settings: Settings, engine: Engine) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Jobs of the fleet beside the line: one worker's in turn, at intervals, and no two at once."""
+"""Jobs of the fleet beside the line: at intervals, each run one worker's. One that takes longer than the interval meets the next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ class InTurn:
     """Asks whether it is this worker's turn, and does the job then. One that fails is told, and the next run comes at its time."""
 
     def __init__(
-        self, jobs: Jobs, name: str, *, every: timedelta, run: Callable[[datetime], object], failed: Callable[[EscrowError], object]
+        self,
+        jobs: Jobs,
+        name: str,
+        *,
+        every: timedelta,
+        run: Callable[[datetime], object],
+        failed: Callable[[EscrowError | OSError], object],
     ) -> None:
         """`run` is given the database's time."""
         self._jobs = jobs
@@ -33,10 +39,10 @@ class InTurn:
         self._failed = failed
 
     def ask(self) -> None:
-        """Do the job if it is due and nobody else does. Never raises for the database, the broker or the disk."""
+        """Do the job if it is due and nobody else has begun this run. Never raises for the database, the broker or the disk."""
         try:
             now = self._jobs.now()
             if self._jobs.claim(self._name, now, self._every):
                 self._run(now)
-        except EscrowError as error:
+        except (EscrowError, OSError) as error:
             self._failed(error)

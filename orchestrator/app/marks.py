@@ -24,7 +24,7 @@ class Marks:
         marked_at: Callable[[], datetime | None],
         move: Callable[[], datetime | None],
         replaced: Callable[[], object],
-        failed: Callable[[EscrowError], object],
+        failed: Callable[[EscrowError | OSError], object],
     ) -> None:
         """`marked_at`: when the database was marked; `move` marks it, and returns when, or None when it did not. Both by its clock."""
         self._marked_at = marked_at

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.app.ports import Changes, OutboxMessage
+from orchestrator.app.ports import Changes, OutboxMessage, Parked
 from orchestrator.contract import RECORD, Topology, Wire, canonical
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.errors import MalformedMessage
@@ -120,6 +120,12 @@ def read(body: bytes) -> list[Item]:
         raise MalformedMessage(f"A record cannot be read: {error}.") from error
 
 
+def heard_of(parked: Parked) -> Heard:
+    """A parked message as it came."""
+    # It was taken from its source, so the broker vouched for that where it must.
+    return Heard(wire=Wire(content_type=STRUCTURED, headers={}, body=parked.envelope), user_id=parked.source)
+
+
 def pack(item: Item) -> bytes:
     """One item as JSON."""
     return _encode(_written(item))
@@ -147,9 +153,7 @@ def _in_pieces(changes: Changes) -> Iterator[Sequence[bytes]]:
 
 def _items(changes: Changes) -> Iterator[Item]:
     yield from changes.entries
-    for parked in changes.parked:
-        # It was taken from its source, so the broker vouched for that where it must.
-        yield Heard(wire=Wire(content_type=STRUCTURED, headers={}, body=parked.envelope), user_id=parked.source)
+    yield from map(heard_of, changes.parked)
     for kept in changes.quarantined:
         yield Heard(wire=Wire(content_type=kept.content_type, headers=canonical.load(kept.headers), body=kept.body))
 

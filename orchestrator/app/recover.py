@@ -1,8 +1,9 @@
 """Recovery: what the recorder has beyond a restored database is folded in, and what does not fit is handled again (R28).
 
-First order by order: journal entries that continue the order's hash chain are folded in as they are. What is left, past a gap or a
-mismatch, and the messages, are inputs again, in the order in which the recorder has them: most of them find themselves known. An entry's
-own clocks are left out: the order's clocks run on in the order as it is now.
+First order by order: journal entries that continue the order's hash chain are folded in as they are. Then everything else is an input
+again: messages that were parked for an order that is open now, and what is left, past a gap or a mismatch, with the messages, in the order
+in which the recorder has them. Most of it finds itself known. An entry's own clocks are left out: the order's clocks run on in the order
+as it is now.
 
 Every step deletes what it has done with in the transaction of its effect, so a recovery can be killed and run again.
 """
@@ -16,8 +17,8 @@ from typing import Protocol
 
 from orchestrator.app.culprit import bisect
 from orchestrator.app.handle import Context, handle
-from orchestrator.app.ports import Delivery
-from orchestrator.app.record import Heard, Item
+from orchestrator.app.ports import Changes, Delivery, Parked
+from orchestrator.app.record import Heard, Item, heard_of
 from orchestrator.app.replay import Replay, line_of, thawed
 from orchestrator.app.sheet import Sheet
 from orchestrator.app.work import Handled, Outcome, Work, read
@@ -60,11 +61,17 @@ class Shelf(Protocol):
     def journaled(self, order_ids: Collection[str]) -> Mapping[tuple[str, int], str]:
         """(order id, seq) → hash, of what their journals hold at the places of these entries."""
 
+    def waiting(self, limit: int) -> list[Parked]:
+        """Messages that are parked for an order that there is by now: of each order in order of arrival."""
+
     def items(self, limit: int) -> list[Staged]:
         """The next items in the order of the recorder, whatever they are."""
 
     def seq(self, order_id: str) -> int:
         """Where an order stands; 0: there is none."""
+
+    def acts(self, order_id: str) -> Collection[str]:
+        """Hashes of the acts in an order's journal, and of the lost entries that they repeat."""
 
     def forget(self, keys: Collection[Key]) -> None:
         """These are done with."""
@@ -74,7 +81,7 @@ class Shelf(Protocol):
 class Tally:
     """What a recovery did."""
 
-    #: Entries folded in, and those that the journal had already.
+    #: Entries folded in, and those that the journal had already, or an act of its that repeats them.
     folded: int = 0
     known: int = 0
     #: Orders that these opened, and moved on.
@@ -104,7 +111,6 @@ def fold_in(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], 
         with context.store.transaction() as tx:
             found = tx.lock_orders(order_ids)
             sheet = Sheet(context.topology, context.owner, context.new_id, found, tx.now())
-            sheet.waiting = tx.parked([order_id for order_id in order_ids if order_id not in found])
             keys = [key for order_id in order_ids for key in _continue(sheet, order_id, staged[order_id], journaled, tally)]
             changes = sheet.changes(())
             changes.recovered.extend(keys)
@@ -117,12 +123,25 @@ def fold_in(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], 
 
 
 def handle_again(context: Context, shelf: Shelf, tally: Tally, done: Callable[[int], None], *, require_user_id: bool) -> None:
-    """Take what is left as inputs, in the order of the recorder. `done`: see `fold_in`. Raises: TemporaryError."""
+    """Take what is left as inputs: what waited for its order, then the items as the recorder has them. `done`: see `fold_in`.
+
+    Raises: TemporaryError.
+    """
+    while waiting := shelf.waiting(PAGE):
+        _note(_handle(context, [_waited(parked, require_user_id=require_user_id) for parked in waiting]), tally)
+        _unpark(context, waiting)
     while staged := shelf.items(PAGE):
-        for works in _batches(staged, shelf, require_user_id=require_user_id):
+        for works in _batches(staged, shelf, tally, require_user_id=require_user_id):
             _note(_handle(context, works), tally)
         shelf.forget([one.key for one in staged])
         done(len(staged))
+
+
+def _unpark(context: Context, waiting: Sequence[Parked]) -> None:
+    """These wait no longer: their orders have them, or the quarantine."""
+    with context.store.transaction() as tx:
+        tx.lock_orders({parked.order_id for parked in waiting})
+        tx.write(Changes(unparked=[(parked.order_id, parked.source, parked.message_id) for parked in waiting]))
 
 
 def _continue(
@@ -148,8 +167,6 @@ def _continue(
         for entry in taken.values():
             decision = Decision(order=after, verdict=entry.verdict, entry=entry, announcements=_announced(entry))
             sheet.take(order_id, decision, cause=None)
-        # The journal has what waited for the order to open.
-        sheet.unpark(order_id)
     tally.folded += len(taken)
 
 
@@ -173,8 +190,8 @@ def _answered(order: Order) -> Iterator[tuple[str, str]]:
             yield order.order_id, ask.command_id
 
 
-def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -> Iterator[list[Work]]:
-    """The inputs, in order: messages together, each act alone, as it is done on the order as it stands then."""
+def _batches(staged: Sequence[Staged], shelf: Shelf, tally: Tally, *, require_user_id: bool) -> Iterator[list[Work]]:
+    """The inputs, in order: messages together, each act alone, as it is done on the order as it stands then, and not if it was before."""
     messages: list[Work] = []
     for one in staged:
         work = _work(one, require_user_id=require_user_id)
@@ -187,7 +204,10 @@ def _batches(staged: Sequence[Staged], shelf: Shelf, *, require_user_id: bool) -
             yield messages
             messages = []
         assert work.order_id is not None
-        yield [replace(work, input=replace(work.input, seq=shelf.seq(work.order_id)))]
+        if work.input.repeats in shelf.acts(work.order_id):
+            tally.known += 1
+        else:
+            yield [replace(work, input=replace(work.input, seq=shelf.seq(work.order_id)))]
     if messages:
         yield messages
 
@@ -204,15 +224,25 @@ def _work(one: Staged, *, require_user_id: bool) -> Work | None:
 
 def _input(one: Staged, *, require_user_id: bool) -> Work | None:
     if isinstance(one.item, Heard):
-        return replace(read(_delivery(one.item), require_user_id=require_user_id), recovered=one.key)
+        return replace(_read(one.item, require_user_id=require_user_id), recovered=one.key)
     input_ = inputs.from_document(canonical.load(one.item.input))
     if isinstance(input_, OperatorAct):
-        return Work(order_id=one.item.order_id, input=input_, recovered=one.key)
+        lost = replace(input_, repeats=input_.repeats or one.item.hash)
+        return Work(order_id=one.item.order_id, input=lost, recovered=one.key)
     if isinstance(input_, Message):
         # It was taken from its source once.
-        delivery = _delivery(Heard(wire=encode(input_.envelope), user_id=input_.envelope.source))
-        return replace(read(delivery, require_user_id=require_user_id), recovered=one.key)
+        heard = Heard(wire=encode(input_.envelope), user_id=input_.envelope.source)
+        return replace(_read(heard, require_user_id=require_user_id), recovered=one.key)
     return None
+
+
+def _waited(parked: Parked, *, require_user_id: bool) -> Work:
+    """A parked message as an input. The journal may have it, for the order took it when it opened: then it is a duplicate."""
+    return _read(heard_of(parked), require_user_id=require_user_id)
+
+
+def _read(heard: Heard, *, require_user_id: bool) -> Work:
+    return read(_delivery(heard), require_user_id=require_user_id)
 
 
 def _delivery(heard: Heard) -> Delivery:
@@ -229,7 +259,7 @@ def _handle(context: Context, works: list[Work]) -> Handled:
 
 def _note(handled: Handled, tally: Tally) -> None:
     for work, outcome in handled.outcomes:
-        if work.recovered is None:
+        if work.parked is not None:
             continue  # it waited for an order that was opened by what is counted
         order_id = work.order_id or "-"
         if isinstance(work.input, OperatorAct):

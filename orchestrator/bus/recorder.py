@@ -39,6 +39,8 @@ class Recorded:
 
     offset: int
     wire: Wire
+    #: Whether it came through the recorder's own exchange, where only Escrow may publish: else it is an event, whatever it says it is.
+    is_ours: bool
     #: The broker user that published it, when the broker vouches for it.
     user_id: str | None
 
@@ -84,8 +86,12 @@ def read(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[R
     """
     with _session(url, topology) as session:
         for found in _span(session, start, mark):
-            if found.wire.content_type != _MARK:
+            if not _is_mark(found):
                 yield found
+
+
+def _is_mark(found: Recorded) -> bool:
+    return found.is_ours and found.wire.content_type == _MARK
 
 
 def _span(session: _Session, start: Start, mark: str) -> Iterator[Recorded]:
@@ -98,7 +104,7 @@ def _span(session: _Session, start: Start, mark: str) -> Iterator[Recorded]:
     begin = min(start, session.last().offset) if isinstance(start, int) else start
     session.put(mark)
     for found in session.consume(begin, _PREFETCH):
-        is_end = found.wire.content_type == _MARK and found.wire.body == mark.encode()
+        is_end = _is_mark(found) and found.wire.body == mark.encode()
         if is_end or not isinstance(start, int) or found.offset >= start:
             yield found
         if is_end:
@@ -125,19 +131,19 @@ class _Session:
 
     def consume(self, start: Start | Literal["last"], prefetch: int) -> Iterator[Recorded]:
         """What the stream gives, without end. Raises: BusUnavailable when it gives nothing for too long."""
-        held: list[tuple[Wire, str | None]] = []
-        for properties, body in self._deliveries(start, prefetch):
+        held: list[tuple[Wire, bool, str | None]] = []
+        for method, properties, body in self._deliveries(start, prefetch):
             wire = wire_of(properties, body)
             headers = dict(wire.headers)
             offset = headers.pop("x-stream-offset", None)
-            held.append((replace(wire, headers=headers), user_of(properties)))
+            held.append((replace(wire, headers=headers), method.exchange == self.topology.recorder, user_of(properties)))
             # Headers that cannot be decoded tell no offset, but the next ones do, be they a mark's; and offsets have no gaps.
             if offset is not None:
-                for place, (found, user_id) in enumerate(held, start=offset - len(held) + 1):
-                    yield Recorded(offset=place, wire=found, user_id=user_id)
+                for place, (found, is_ours, user_id) in enumerate(held, start=offset - len(held) + 1):
+                    yield Recorded(offset=place, wire=found, is_ours=is_ours, user_id=user_id)
                 held = []
 
-    def _deliveries(self, start: Start | Literal["last"], prefetch: int) -> Iterator[tuple[Any, bytes]]:
+    def _deliveries(self, start: Start | Literal["last"], prefetch: int) -> Iterator[tuple[Any, Any, bytes]]:
         channel = self.connection.channel()
         channel.basic_qos(prefetch_count=prefetch)
         unacked, arguments = 0, {"x-stream-offset": start}
@@ -149,7 +155,7 @@ class _Session:
             if unacked >= prefetch // 2:
                 channel.basic_ack(method.delivery_tag, multiple=True)
                 unacked = 0
-            yield properties, body
+            yield method, properties, body
 
 
 @contextmanager

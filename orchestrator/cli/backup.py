@@ -21,7 +21,7 @@ from orchestrator.errors import Conflict, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
-    from orchestrator.store.backup import Manifest
+    from orchestrator.store.backups import Manifest
     from orchestrator.store.engine import Engine
 
 #: What a server says that has no such database.
@@ -41,11 +41,11 @@ def create(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Back the database up while orders move on: one state of it, with a manifest."""
-    from orchestrator.store import backup
+    from orchestrator.store import backup, backups
 
     session = session_of(ctx)
     with _engine(session) as engine:
-        named = name or backup.name_at(session.now())
+        named = name or backups.name_at(session.now())
         manifest = backup.create(engine, _directory(session, directory), named)
     _show(manifest, session, output)
 
@@ -53,13 +53,14 @@ def create(
 @app.command("list")
 def list_backups(ctx: typer.Context, directory: DirOption = None, output: OutputOption = Format.TABLE) -> None:
     """List the backups, oldest first."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
     if not place.is_dir():
         raise SettingsError(f"There is no directory {place}. Fix: correct ESCROW_BACKUP_DIR, or --dir; `escrow backup create` makes it.")
-    found = backup.read_all(place)
+    found = backups.read_all(place)
+    _note_unreadable(place)
     if output is Format.JSON:
         print_json({"items": [asdict(manifest) for manifest in found]})
         return
@@ -80,12 +81,12 @@ def verify(
     ] = None,
 ) -> None:
     """See that a backup is as it was written; with `--into` that it can be restored and its journals agree. Ends with 1 when not."""
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    manifest = backup.read(place, name)
-    if wrong := backup.damage(place, manifest):
+    manifest = backups.read(place, name)
+    if wrong := backups.damage(place, manifest):
         note(f"escrow: The backup {name} is damaged: {wrong}.")
         raise typer.Exit(ExitCode.FINDINGS)
     if into is not None:
@@ -100,12 +101,14 @@ def prune(
     keep: Annotated[int | None, typer.Option(min=1, help="How many of the youngest are kept; default: ESCROW_BACKUP_KEEP.")] = None,
     directory: DirOption = None,
 ) -> None:
-    """Delete all but the youngest backups."""
-    from orchestrator.store import backup
+    """Delete all but the youngest backups. What was renamed or copied is not counted, and stays."""
+    from orchestrator.store import backups
 
     session = session_of(ctx)
-    for name in backup.prune(_directory(session, directory), keep or session.settings().backup_keep):
+    place = _directory(session, directory)
+    for name in backups.prune(place, keep or session.settings().backup_keep, session.now()):
         print_line(f"deleted {name}")
+    _note_unreadable(place)
 
 
 def restore(
@@ -120,11 +123,11 @@ def restore(
 
     Where there is a recorder, no process starts after it until `escrow recover` has come to its end.
     """
-    from orchestrator.store import backup
+    from orchestrator.store import backups
 
     session = session_of(ctx)
     place = _directory(session, directory)
-    manifest = backup.read(place, name)
+    manifest = backups.read(place, name)
     to_recover = _is_to_be_recovered(session.settings(), manifest)
     _restore(session, place, manifest, database_url(session), replace=replace, to_recover=to_recover)
     print_line(f"Restored {name}: {manifest.orders} orders, {manifest.entries} journal entries; all agree.")
@@ -159,13 +162,15 @@ def _restore(session: Session, place: Path, manifest: Manifest, url: str, *, rep
             # First of all: a process that somebody starts again by itself would move the mark past what is missing.
             recovery.begin(engine)
         schema.upgrade(url)
+        ends_alike = backup.heads(engine) == manifest.heads
     finally:
         engine.dispose()
     report = session.verify(session.settings().model_copy(update={"database_url": url}))
-    if report.findings or report.orders != manifest.orders or report.entries != manifest.entries:
+    if report.findings or (report.orders, report.entries, ends_alike) != (manifest.orders, manifest.entries, True):
+        otherwise = "" if ends_alike else " Its journals end otherwise than those that were backed up."
         note(
             f"escrow: What was restored does not agree: {report.orders} of {manifest.orders} orders, {report.entries} of "
-            f"{manifest.entries} entries, {len(report.findings)} findings. Fix: restore another backup."
+            f"{manifest.entries} entries, {report.found} findings.{otherwise} Fix: restore another backup."
         )
         raise typer.Exit(ExitCode.FINDINGS)
 
@@ -220,6 +225,13 @@ def _directory(session: Session, given: Path | None) -> Path:
     if directory is None:
         raise SettingsError("No directory of backups is named. Fix: set ESCROW_BACKUP_DIR, or name one with --dir.")
     return directory
+
+
+def _note_unreadable(place: Path) -> None:
+    from orchestrator.store import backups
+
+    for complaint in backups.unreadable(place):
+        note(f"escrow: A backup was left out. {complaint}")
 
 
 def _show(manifest: Manifest, session: Session, output: Format) -> None:

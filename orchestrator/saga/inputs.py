@@ -61,6 +61,8 @@ class OperatorAct:
     #: `to` (force), `step` (skip, confirm), `until` (hold: aware datetime), `name` and `due_at` (deadline),
     #: `version` and `steps` (migrate: the new name of each step that is called otherwise there).
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: Set when a recovery does a lost act again: the hash of the entry that it had, by which the next one knows that it was done (R28).
+    repeats: str | None = None
 
 
 Input = Message | DeadlineDue | SentLate | OperatorAct
@@ -83,7 +85,7 @@ def to_document(input_: Input) -> dict[str, Any]:
             return {"sent_late": input_.command_id}
         case OperatorAct():
             arguments = {k: format_time(v) if isinstance(v, datetime) else v for k, v in input_.arguments.items()}
-            return {
+            document = {
                 "act": input_.act,
                 "actor": input_.actor,
                 "reason": input_.reason,
@@ -91,6 +93,7 @@ def to_document(input_: Input) -> dict[str, Any]:
                 "is_admin": input_.is_admin,
                 "arguments": arguments,
             }
+            return document | {"repeats": input_.repeats} if input_.repeats is not None else document
 
 
 def from_document(document: Mapping[str, Any]) -> Input:

@@ -1,7 +1,7 @@
-"""Backups: one state of the whole database in a directory of its own, with a manifest that says what is in it.
+"""One state of the whole database, to a directory of its own and back.
 
 `NAME/manifest.json` and `NAME/escrow.dump` (PostgreSQL, `pg_dump --format=custom`) or `NAME/escrow.sqlite3`. A backup is written beside
-its place and moved there whole, so what has a name is complete. What the manifest says was read in the very snapshot that is dumped.
+its place and moved there whole. What the manifest says was read in the very snapshot that is dumped.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,57 +21,29 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 
-from orchestrator.config import environment_with
 from orchestrator.contract import canonical
 from orchestrator.contract.canonical import format_time, parse_time
-from orchestrator.errors import Conflict, NotFound, RequestError, SettingsError
-from orchestrator.store import workers
+from orchestrator.errors import Conflict, RequestError
+from orchestrator.store import dumps, schema, workers
+from orchestrator.store.backups import FORMAT, MANIFEST, Manifest, damage, digest, is_name, unnamed
 from orchestrator.store.dialect import of, reading
 from orchestrator.store.recovery import MARK
 from orchestrator.store.tables import checkpoints, journal, orders
 from orchestrator.store.tables import workers as workers_table
 
-MANIFEST, POSTGRES_DUMP, SQLITE_COPY = "manifest.json", "escrow.dump", "escrow.sqlite3"
-#: Of the manifest. One that is higher was written by a later release.
-FORMAT = 1
-#: Directories of backups that are being written; what is left of one that was killed has this ending, too.
-_PARTIAL = ".partial"
-_BLOCK_BYTES = 1 << 20
+POSTGRES_DUMP, SQLITE_COPY = "escrow.dump", "escrow.sqlite3"
 #: Rows fetched at once while the heads of the journals are read.
 _ROWS = 5_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What a backup says of itself. Times are RFC 3339, UTC."""
-
-    format: int
-    name: str
-    #: `postgresql` or `sqlite`.
-    kind: str
-    #: The database's clock in the snapshot: nothing that was committed later is in it.
-    taken_at: str
-    schema_revision: str
-    orders: int
-    entries: int
-    #: The last instant that any journal entry has; None: there is none.
-    last_entry_at: str | None
-    #: sha256 over (order id, seq, hash) of the last journal entry of every order, in order of id; hexadecimal.
-    heads: str
-    #: A place in the recorder from which everything comes that is not in the backup; None: there was none.
-    recorder_offset: int | None
-    file: str
-    bytes: int
-    #: sha256 of the file, hexadecimal.
-    sha256: str
-
-
 def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
     """Back the database up as `name`. Orders move on meanwhile. Raises: RequestError for a name that is taken, or tools that fail."""
+    if not is_name(name):
+        raise RequestError(f"{name} cannot be the name of a backup. Fix: name it without a / and without a dot in front.")
     place = directory / name
     if place.exists():
         raise RequestError(f"There is a backup {name} already in {directory}. Fix: name another one.")
-    partial = directory / f".{name}{_PARTIAL}"
+    partial = unnamed(directory, name)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
@@ -85,79 +56,32 @@ def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
             kind=engine.dialect.name,
             file=file.name,
             bytes=file.stat().st_size,
-            sha256=_digest(file),
+            sha256=digest(file),
             **facts,
         )
         _write(partial / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
         _sync(file)
         partial.rename(place)
         _sync(directory)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise RequestError(f"The backup cannot be written to {directory}: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
-def name_at(at: datetime) -> str:
-    """The name of a backup that is taken at this time: names sort as times do."""
-    return at.strftime("escrow-%Y%m%dT%H%M%SZ")
-
-
-def read_all(directory: Path) -> list[Manifest]:
-    """Every whole backup in a directory, oldest first. What is no backup is left out."""
-    found = [read(directory, each.parent.name) for each in sorted(directory.glob(f"*/{MANIFEST}"))]
-    return sorted(found, key=lambda manifest: (manifest.taken_at, manifest.name))
-
-
-def read(directory: Path, name: str) -> Manifest:
-    """The manifest of a backup. Raises: NotFound; RequestError when it cannot be read, or is of a later release."""
-    file = directory / name / MANIFEST
-    if not file.is_file():
-        raise NotFound(f"There is no backup {name} in {directory}.")
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        if said["format"] > FORMAT:
-            raise RequestError(f"The backup {name} was written by a later release of Escrow. Fix: use that release.")
-        return Manifest(**{field.name: said[field.name] for field in fields(Manifest)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{file} cannot be read as the manifest of a backup: {error}.") from error
-
-
-def damage(directory: Path, manifest: Manifest) -> str | None:
-    """What is wrong with a backup's file; None: it is as it was written."""
-    file = directory / manifest.name / manifest.file
-    if not file.is_file():
-        return f"{manifest.file} is missing"
-    if file.stat().st_size != manifest.bytes:
-        return f"{manifest.file} has {file.stat().st_size} bytes, and {manifest.bytes} were written"
-    return None if _digest(file) == manifest.sha256 else f"{manifest.file} was altered after it was written"
-
-
-def prune(directory: Path, keep: int) -> list[str]:
-    """Delete all but the `keep` youngest backups, the oldest first, and what killed ones left; the names of those deleted."""
-    if keep < 1:
-        raise RequestError("At least one backup is kept.")
-    for left in directory.glob(f".*{_PARTIAL}"):
-        shutil.rmtree(left, ignore_errors=True)
-    old = [manifest.name for manifest in read_all(directory)[:-keep]]
-    for name in old:
-        # Without its manifest it is none, whenever this is killed.
-        (directory / name / MANIFEST).unlink()
-        shutil.rmtree(directory / name)
-    return old
-
-
 def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: bool) -> None:
     """Bring a backup into the database of `engine`, all or nothing on PostgreSQL; on SQLite the file is replaced whole.
 
-    Raises: RequestError when it is damaged or of the other kind, or the database holds orders and `replace` is False; Conflict while
-    Escrow runs.
+    Raises: RequestError when it is damaged, of the other kind or of a later release, or the database holds orders and
+    `replace` is False; Conflict while Escrow runs; SettingsError when a later release migrated the database.
     """
     if wrong := damage(directory, manifest):
         raise RequestError(f"The backup {manifest.name} is damaged: {wrong}. Fix: take another one.")
     if manifest.kind != engine.dialect.name:
         raise RequestError(f"The backup {manifest.name} is of {manifest.kind}, and the database is {engine.dialect.name}.")
+    if manifest.schema_revision and not schema.knows(manifest.schema_revision):
+        raise RequestError(f"The backup {manifest.name} was written by a later release of Escrow. Fix: use that release.")
     if running := _running(engine):
         raise Conflict(f"Escrow runs on this database: {', '.join(running)}. Fix: stop every worker and the API first.")
     if not replace and (there := last_change(engine)) is not None:
@@ -170,7 +94,13 @@ def restore(engine: sa.Engine, directory: Path, manifest: Manifest, *, replace: 
     if manifest.kind == "sqlite":
         _restore_sqlite(engine, file)
     else:
-        _restore_postgresql(engine, file)
+        dumps.restore(engine, file)
+
+
+def heads(engine: sa.Engine) -> str:
+    """What the manifest of a backup of this database would say of the ends of its journals."""
+    with reading(engine, is_snapshot=True) as connection:
+        return _heads(connection)[0]
 
 
 def _running(engine: sa.Engine) -> list[str]:
@@ -204,7 +134,22 @@ def _snapshot(engine: sa.Engine) -> Iterator[tuple[sa.Connection, str | None]]:
 
 def _facts(connection: sa.Connection) -> dict[str, Any]:
     entries, last_at = connection.execute(sa.select(sa.func.count(), sa.func.max(journal.c.at, type_=journal.c.at.type))).one()
-    heads = hashlib.sha256()
+    ends, number = _heads(connection)
+    mark = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == MARK))
+    return {
+        "taken_at": format_time(of(connection).now(connection)),
+        "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
+        "orders": number,
+        "entries": entries,
+        "last_entry_at": None if last_at is None else format_time(last_at),
+        "heads": ends,
+        "recorder_offset": None if mark is None else canonical.load(mark)["offset"],
+    }
+
+
+def _heads(connection: sa.Connection) -> tuple[str, int]:
+    """See `Manifest.heads`; and the number of journals."""
+    found = hashlib.sha256()
     number = 0
     last = sa.select(journal.c.order_id, sa.func.max(journal.c.seq).label("seq")).group_by(journal.c.order_id).subquery()
     statement = (
@@ -214,18 +159,9 @@ def _facts(connection: sa.Connection) -> dict[str, Any]:
         .execution_options(yield_per=_ROWS)
     )
     for order_id, seq, head in connection.execute(statement):
-        heads.update(f"{order_id} {seq} {head}\n".encode())
+        found.update(f"{order_id} {seq} {head}\n".encode())
         number += 1
-    mark = connection.scalar(sa.select(checkpoints.c.position).where(checkpoints.c.name == MARK))
-    return {
-        "taken_at": format_time(of(connection).now(connection)),
-        "schema_revision": MigrationContext.configure(connection).get_current_revision() or "",
-        "orders": number,
-        "entries": entries,
-        "last_entry_at": None if last_at is None else format_time(last_at),
-        "heads": heads.hexdigest(),
-        "recorder_offset": None if mark is None else canonical.load(mark)["offset"],
-    }
+    return found.hexdigest(), number
 
 
 def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:
@@ -235,60 +171,38 @@ def _dump(engine: sa.Engine, snapshot: str | None, directory: Path) -> Path:
             source.backup(target)
         return file
     file = directory / POSTGRES_DUMP
-    schema = _schema(engine)
-    _run("pg_dump", engine, f"--snapshot={snapshot}", "--format=custom", "--no-owner", f"--schema={schema}", f"--file={file}")
+    dumps.write(engine, snapshot, file)
     return file
 
 
 def _restore_sqlite(engine: sa.Engine, file: Path) -> None:
+    """In place of the file that is there: killed at any point, the one or the other is there whole."""
     target = Path(_sqlite_file(engine))
-    new = target.with_suffix(".restored")
-    shutil.copyfile(file, new)
+    new = target.with_name(f"{target.name}.restored")
+    try:
+        shutil.copyfile(file, new)
+        _sync(new)
+        _fold_in_log(target)
+        new.replace(target)
+        _sync(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise RequestError(f"The backup cannot be brought to {target}: {error}.") from error
+
+
+def _fold_in_log(target: Path) -> None:
+    """A log beside a database is taken for its own. It goes into the one that is there before another one gets that place."""
+    with closing(sqlite3.connect(target, timeout=0)) as connection:
+        is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise RequestError(f"Somebody is reading {target}. Fix: close every program that has it open.")
     for left in (f"{target}-wal", f"{target}-shm"):
         Path(left).unlink(missing_ok=True)
-    new.replace(target)
-
-
-def _restore_postgresql(engine: sa.Engine, file: Path) -> None:
-    """Into the schema that it was taken of: a dump names it."""
-    options = ("--single-transaction", "--exit-on-error", "--no-owner", "--clean", "--if-exists")
-    _run("pg_restore", engine, *options, f"--schema={_schema(engine)}", str(file))
-
-
-def _schema(engine: sa.Engine) -> str:
-    with reading(engine) as connection:
-        name: str = connection.scalar(sa.text("SELECT current_schema()"))
-    return name
-
-
-def _run(tool: str, engine: sa.Engine, *arguments: str) -> None:
-    """Run a tool of PostgreSQL on this database; the password goes by the environment, which other users do not see."""
-    url = engine.url
-    plain = sa.URL.create(
-        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database, query={**url.query}
-    ).render_as_string(hide_password=False)
-    environment = environment_with() | ({"PGPASSWORD": str(url.password)} if url.password is not None else {})
-    found = shutil.which(tool)
-    if found is None:
-        raise SettingsError(f"{tool} is not installed. Fix: install the client programs of PostgreSQL (postgresql-client).")
-    done = subprocess.run([found, f"--dbname={plain}", *arguments], env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # our arguments
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise RequestError(f"{tool} failed: {said[-1] if said else 'it said nothing'}")
 
 
 def _sqlite_file(engine: sa.Engine) -> str:
     if not engine.url.database:
         raise RequestError("A database in memory has no backups.")
     return engine.url.database
-
-
-def _digest(file: Path) -> str:
-    found = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest()
 
 
 def _write(file: Path, text: str) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from orchestrator.app.ports import Parked
 from orchestrator.errors import InvariantViolated
 from orchestrator.store.dialect import Dialect, of
-from orchestrator.store.tables import parked
+from orchestrator.store.tables import orders, parked
 
 _FIELDS = tuple(field.name for field in fields(Parked))
 _COLUMNS = tuple(parked.c[name] for name in _FIELDS)
@@ -33,6 +33,13 @@ def of_orders(connection: sa.Connection, order_ids: Collection[str]) -> dict[str
         for row in connection.execute(_of_orders_statement(dialect), dialect.pack("ids", order_ids)):
             found.setdefault(row.order_id, []).append(Parked(**row._mapping))
     return found
+
+
+def of_opened_orders(connection: sa.Connection, limit: int) -> list[Parked]:
+    """The first of those whose orders are open: only a recovery leaves any, for the time it takes."""
+    is_open = sa.exists().where(orders.c.order_id == parked.c.order_id)
+    statement = sa.select(*_COLUMNS).where(is_open).order_by(parked.c.order_id, parked.c.arrival).limit(limit)
+    return [Parked(**row._mapping) for row in connection.execute(statement)]
 
 
 def delete(connection: sa.Connection, keys: Sequence[tuple[str, str, str]]) -> None:

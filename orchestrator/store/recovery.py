@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.app.ports import Parked
 from orchestrator.app.record import pack, unpack
 from orchestrator.app.recover import Key, Staged
 from orchestrator.contract import canonical
@@ -17,6 +18,7 @@ from orchestrator.errors import Conflict
 from orchestrator.saga.decision import Entry
 from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
+from orchestrator.store.parked import of_opened_orders
 from orchestrator.store.tables import checkpoints, deadlines, definitions, journal, order_data, orders, parked, recovered
 from orchestrator.store.unfinished import UNDER_WAY
 
@@ -77,6 +79,11 @@ class RecoveryShelf:
             rows = connection.execute(statement, dialect.pack("ids", order_ids))
             return {(row.order_id, row.seq): row.hash for row in rows}
 
+    def waiting(self, limit: int) -> list[Parked]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            return of_opened_orders(connection, limit)
+
     def items(self, limit: int) -> list[Staged]:
         """See the port."""
         r = recovered.c
@@ -87,6 +94,14 @@ class RecoveryShelf:
         """See the port."""
         with reading(self._engine) as connection:
             return connection.scalar(sa.select(orders.c.seq).where(orders.c.order_id == order_id)) or 0
+
+    def acts(self, order_id: str) -> set[str]:
+        """See the port."""
+        j = journal.c
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(j.hash, j.input).where(j.order_id == order_id, j.kind == "act")).all()
+        lost = (canonical.load(bytes(row.input)).get("repeats") for row in rows)
+        return {row.hash for row in rows} | {entry_hash for entry_hash in lost if entry_hash is not None}
 
     def forget(self, keys: Collection[Key]) -> None:
         """See the port."""

@@ -21,6 +21,10 @@ from orchestrator.store.tables import metadata
 
 #: Held while migrating, so that two upgrades do not meet. Any fixed number.
 _UPGRADE_LOCK = 6_715_201
+#: Views of PostgreSQL that the migrations make.
+VIEWS = ("orders_readable", "journal_readable")
+#: Where Alembic keeps the revision.
+_VERSION_TABLE = "alembic_version"
 #: Missing rights named in an error.
 _NAMED_MAX = 8
 
@@ -51,6 +55,30 @@ def check(engine: sa.Engine) -> None:
             raise SettingsError("The database is not migrated: run `escrow db upgrade`.")
 
 
+def refuse_newer(engine: sa.Engine) -> None:
+    """See that a later release did not migrate the database. Raises: SettingsError, saying what to do; StoreUnavailable."""
+    with reading(engine) as connection:
+        _is_behind(connection)
+
+
+def knows(revision: str) -> bool:
+    """Whether this code can bring a database of this revision up to its own."""
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision)
+    except CommandError:
+        return False
+    return True
+
+
+def drop_sql(dialect: sa.Dialect, name: str) -> str:
+    """The SQL that empties a PostgreSQL schema of what any revision up to this code's has put there, and of nothing else."""
+    preparer = dialect.identifier_preparer
+    within = f"{preparer.quote_identifier(name)}."
+    views = ", ".join(within + view for view in VIEWS)
+    tables = ", ".join(within + preparer.quote(table) for table in (*metadata.tables, _VERSION_TABLE))
+    return f"DROP VIEW IF EXISTS {views};\nDROP TABLE IF EXISTS {tables};\n"
+
+
 def check_rights(engine: sa.Engine) -> None:
     """Whether the user of a migrated database may read and write rows. Raises: StoreForbidden, naming what it may not; StoreUnavailable."""
     with reading(engine) as connection:
@@ -73,16 +101,13 @@ def sql(url: str) -> str:
 def _is_behind(connection: sa.Connection) -> bool:
     """Whether revisions are missing. Raises: SettingsError when the database has one that this code does not know."""
     current = MigrationContext.configure(connection).get_current_revision()
-    script = ScriptDirectory.from_config(_config())
     if current is None:
         return True
-    try:
-        script.get_revision(current)
-    except CommandError as error:
+    if not knows(current):
         raise SettingsError(
             f"The database is newer (revision {current}) than this code knows: install the release of Escrow that migrated it."
-        ) from error
-    return current != script.get_current_head()
+        )
+    return current != ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _no_clock() -> datetime:

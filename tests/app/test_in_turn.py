@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from orchestrator.app.in_turn import InTurn
 from orchestrator.errors import EscrowError, RequestError, StoreUnavailable
 
@@ -33,7 +35,7 @@ class Jobs:
 
 def test_a_job_is_done_once_for_each_interval_whoever_asks() -> None:
     """If it failed, each worker would write one, or none would."""
-    jobs, written, failed = Jobs(), list[datetime](), list[EscrowError]()
+    jobs, written, failed = Jobs(), list[datetime](), list[EscrowError | OSError]()
     workers = [InTurn(jobs, "backup", every=timedelta(hours=1), run=written.append, failed=failed.append) for _ in range(2)]
     for minutes in (0, 1, 59, 60, 61):
         jobs.at = NOW + timedelta(minutes=minutes)
@@ -43,14 +45,15 @@ def test_a_job_is_done_once_for_each_interval_whoever_asks() -> None:
     assert not failed
 
 
-def test_one_that_fails_is_told_and_the_next_comes_at_its_time() -> None:
+@pytest.mark.parametrize("error", [RequestError("pg_dump failed."), OSError(28, "No space left on device")])
+def test_one_that_fails_is_told_and_the_next_comes_at_its_time(error: EscrowError | OSError) -> None:
     """If it failed, a full disk would end the backups without a word."""
-    jobs, failed, written = Jobs(), list[EscrowError](), list[datetime]()
+    jobs, failed, written = Jobs(), list[EscrowError | OSError](), list[datetime]()
 
     def write(at: datetime) -> None:
         written.append(at)
         if len(written) == 1:
-            raise RequestError("The disk is full.")
+            raise error
 
     backups = InTurn(jobs, "backup", every=timedelta(hours=1), run=write, failed=failed.append)
     backups.ask()

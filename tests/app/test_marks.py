@@ -20,7 +20,7 @@ class Database:
         self.trouble: EscrowError | None = None
         self.is_recovered = True
         self.replaced = 0
-        self.failed: list[EscrowError] = []
+        self.failed: list[EscrowError | OSError] = []
 
     def now(self) -> datetime:
         return self.at

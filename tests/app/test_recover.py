@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,51 @@ def test_an_act_past_a_gap_is_done_again_on_the_order_as_it_stands(life: Life, r
     assert restored.queries.history("aborted")[1].reason == "the customer called"
 
 
+def recover_and_record(house: House, items: Sequence[Item]) -> tuple[Tally, list[Item]]:
+    """Recover, and give what the recorder is told of it."""
+    house.context = replace(house.context, records=True)
+    tally = recover(house, items)
+    with house.store.transaction() as tx:
+        return tally, recorded(tx.take_over([""], "worker-9"))
+
+
+@pytest.fixture
+def forced(small_house: House) -> list[Item]:
+    """What the recorder has of an order that an operator forced back to its first step, without the entry before that act."""
+    life = Life(small_house)
+    life.handle(placed("o"))
+    life.handle(answer("o", "reserve_inventory", "InventoryReserved"))
+    force = OperatorAct(act="force", actor="ann", reason="count again", seq=2, arguments={"to": "reserving_inventory"})
+    life.handle(Work(order_id="o", input=force))
+    return [item for item in life.items if isinstance(item, Heard) or item.seq != 2]
+
+
+@pytest.mark.parametrize("more_is_lost", [False, True])
+def test_an_act_is_done_again_once_however_often_it_is_recovered(
+    forced: list[Item], restored: House, tmp_path: Path, *, more_is_lost: bool
+) -> None:
+    """If it failed, a database that is lost twice before its next backup would do an operator's act twice."""
+    restored.clock += timedelta(hours=1)
+    tally, told = recover_and_record(restored, forced)
+    assert (tally.acts, restored.order("o").epoch) == (1, 1)
+    if more_is_lost:
+        told = [item for item in told if isinstance(item, Heard) or item.kind == "act"]
+    again = House(f"sqlite:///{tmp_path}/again.db")
+    again.clock = restored.clock + timedelta(hours=1)
+    tally = recover(again, [*forced, *told])
+    assert (again.order("o").epoch, tally.acts) == (1, int(more_is_lost))
+    assert [name for name, _ in again.verdicts("o")].count("force") == 1
+    assert upkeep.verify_all(again.engine, deep=True).findings == ()
+    again.close()
+
+
+def test_an_act_that_was_recorded_twice_is_done_again_once(forced: list[Item], restored: House) -> None:
+    """If it failed, a record that was sent twice, as any message may be, would do an operator's act twice."""
+    tally = recover(restored, [*forced, forced[-1]])
+    assert (tally.acts, restored.order("o").epoch) == (1, 1)
+    assert recover(restored, forced).acts == 0, "and none, when it is run again"
+
+
 def test_an_act_that_does_not_fit_any_more_is_told(life: Life, restored: House) -> None:
     """If it failed, an operator would believe that the order was aborted."""
     restored.handle(placed("aborted", message_id="another", data=None))
@@ -169,6 +215,41 @@ def test_orders_that_went_on_after_the_restore_keep_what_they_did(life: Life, re
     recover(restored, life.items)
     assert [entry.hash for entry in restored.queries.history("waits")][: len(before)] == before
     assert restored.order("waits").state == "taking_payment"
+
+
+def test_a_parked_message_whose_order_did_not_take_it_is_not_lost(small_house: House, restored: House) -> None:
+    """If it failed, an event that had expired before its order opened would be in no journal, not parked, and not quarantined."""
+    early = answer("late", "reserve_inventory", "InventoryReserved")
+    restored.handle(early)
+    life = Life(small_house)
+    life.handle(placed("late"))
+    tally = recover(restored, life.items)
+    assert restored.verdicts("late") == [("OrderPlaced", "moved"), ("InventoryReserved", "moved")]
+    assert restored.queries.parked_count() == 0
+    assert (tally.messages["moved"], tally.messages["duplicate"]) == (1, 1)
+
+
+def test_a_parked_message_that_its_order_took_is_applied_once(small_house: House, restored: House) -> None:
+    """If it failed, an event would be applied twice, or wait for ever for an order that is open."""
+    early = answer("late", "reserve_inventory", "InventoryReserved")
+    restored.handle(early)
+    life = Life(small_house)
+    life.handle(early)
+    life.handle(placed("late"))
+    recover(restored, life.items)
+    assert [entry.hash for entry in restored.queries.history("late")] == [entry.hash for entry in small_house.queries.history("late")]
+    assert restored.queries.parked_count() == 0
+
+
+def test_a_parked_message_that_cannot_be_applied_any_more_is_quarantined(small_house: House, restored: House) -> None:
+    """If it failed, an event from somebody who was not asked would be dropped without a word."""
+    restored.handle(answer("late", "reserve_inventory", "InventoryReserved", source="payment"))
+    life = Life(small_house)
+    life.handle(placed("late"))
+    tally = recover(restored, life.items)
+    assert [row.reason for row in restored.queries.quarantine()[0]] == ["wrong_source"]
+    assert (tally.messages["quarantined"], len(tally.uncertain)) == (1, 1)
+    assert restored.queries.parked_count() == 0
 
 
 def test_what_was_announced_is_announced_again_under_its_own_id(life: Life, restored: House) -> None:

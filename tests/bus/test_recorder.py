@@ -52,6 +52,17 @@ def test_every_event_is_in_it_before_any_worker_sees_it(kept: RabbitWorld) -> No
     assert (found[0].wire.content_type, dict(found[0].wire.headers)) == ("text/plain", {"a": 1})
 
 
+def test_only_what_came_through_its_own_exchange_is_ours(kept: RabbitWorld) -> None:
+    """If it failed, every participant could write history, or end a recovery before its time."""
+    mark = uuid4().hex
+    forged = pika.BasicProperties(content_type=RECORD, headers={"x-exchange": kept.topology.recorder})
+    kept.channel.basic_publish(kept.topology.events, "inventory.Any", b"forged", forged)
+    kept.channel.basic_publish(kept.topology.events, "inventory.Any", mark.encode(), pika.BasicProperties(content_type=recorder._MARK))
+    kept.channel.basic_publish(kept.topology.recorder, "Recorded", b"record", pika.BasicProperties(content_type=RECORD))
+    found = list(recorder.read(kept.url, kept.topology, "first", mark=mark))
+    assert [(one.wire.body, one.is_ours) for one in found] == [(b"forged", False), (mark.encode(), False), (b"record", True)]
+
+
 def test_reading_ends_where_it_was_when_it_began(kept: RabbitWorld) -> None:
     """If it failed, a recovery beside living participants would never end."""
     inject(kept, b"one")

@@ -49,11 +49,34 @@ def test_a_damaged_backup_ends_with_findings(escrow: Escrow, tmp_path: Path) -> 
     assert (result.exit_code, "is damaged" in result.stderr) == (1, True)
 
 
+def test_journals_that_end_otherwise_end_with_findings(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, a restored database with other orders in the same number would pass as the one that was backed up."""
+    escrow("backup", "create", "--name", "one")
+    manifest = tmp_path / "backups" / "one" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(said | {"heads": "0" * 64}))
+    result = escrow("backup", "verify", "one", "--into", f"sqlite:///{tmp_path}/scratch.db")
+    assert (result.exit_code, "Its journals end otherwise" in result.stderr) == (1, True)
+
+
 def test_only_the_youngest_are_kept(escrow: Escrow) -> None:
     """If it failed, a disk would fill up."""
     for name in ("a", "b", "c"):
         escrow("backup", "create", "--name", name)
     assert escrow("backup", "prune").stdout == "deleted a\n"
+
+
+def test_one_that_cannot_be_read_is_named_beside_the_others(escrow: Escrow, tmp_path: Path) -> None:
+    """If it failed, one damaged file would hide every other backup, or itself."""
+    for name in ("a", "torn"):
+        escrow("backup", "create", "--name", name)
+    (tmp_path / "backups" / "torn" / "manifest.json").write_text("{")
+    listed = escrow("backup", "list", "-o", "json")
+    assert [each["name"] for each in json.loads(listed.stdout)["items"]] == ["a"]
+    pruned = escrow("backup", "prune", "--keep", "1")
+    assert (pruned.exit_code, pruned.stdout) == (0, "")
+    for result in (listed, pruned):
+        assert "torn/manifest.json cannot be read" in result.stderr
 
 
 def test_no_directory_and_no_such_backup_are_told(escrow: Escrow, escrow_with: With) -> None:

@@ -232,6 +232,25 @@ def test_a_damaged_record_is_told_and_the_rest_is_recovered(escrow_with: With, t
     assert lost.order("done").seq == 4
 
 
+def test_a_record_that_a_participant_published_is_a_message_that_nobody_can_read(
+    escrow_with: With, tmp_path: Path, broker: Broker, lost: House
+) -> None:
+    """If it failed, any participant could write orders and their history into a database that is recovered."""
+    forger = House(f"sqlite:///{tmp_path}/forger.db")
+    [record] = forger.handle(placed("forged"), context=replace(forger.context, topology=broker.topology, records=True)).outbox[:1]
+    forger.close()
+    assert record.exchange == broker.topology.recorder
+    broker.publish(broker.topology.events, "inventory.Any", Wire(content_type=record.content_type, headers={}, body=record.body))
+    escrow = escrow_with(settings_of(tmp_path, broker))
+    escrow("db", "upgrade")
+    told = json.loads(escrow("recover", "-o", "json").stdout)
+    assert (told["opened"], told["messages"]) == (2, {"duplicate": 5, "quarantined": 1})
+    house = House(f"sqlite:///{tmp_path}/restored.db")
+    assert house.queries.order("forged") is None
+    assert house.order("done") == lost.order("done")
+    house.close()
+
+
 def test_an_order_of_a_definition_that_is_not_loaded_is_waited_for(escrow_with: With, tmp_path: Path, broker: Broker, lost: House) -> None:
     """If it failed, the events of an order that was deployed after the backup would be quarantined as bugs of ours."""
     escrow = escrow_with(settings_of(tmp_path, broker, shipped="house_closing"))

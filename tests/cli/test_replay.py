@@ -145,7 +145,7 @@ def test_what_is_missing_is_said(site: Site, escrow_with: With, monkeypatch: pyt
 
     oldest = recorder.Position(offset=7, sha256="")
     monkeypatch.setattr(recorder, "first", lambda *_, **_more: oldest)
-    asked = recorder.Recorded(offset=7, wire=Wire(content_type="text/plain", headers={}, body=b""), user_id=None)
+    asked = recorder.Recorded(offset=7, wire=Wire(content_type="text/plain", headers={}, body=b""), is_ours=False, user_id=None)
     monkeypatch.setattr(recorder, "read", lambda *_, **_more: iter((asked,)))
     escrow = escrow_with(site.settings())
     for start, said in (("first", "what was said before"), ("3", "from offset 3 on"), ("2026-01-01T00:00:00Z", "may be beyond")):

@@ -111,6 +111,21 @@ def test_a_newer_database_is_refused(engine: sa.Engine, url: str) -> None:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
 
 
+@pytest.mark.real
+def test_what_the_migrations_made_is_dropped_and_nothing_else() -> None:
+    """If this failed, an older backup could not replace what a later migration made, or would take with it what is not ours."""
+    with fresh_postgres() as url:
+        schema.upgrade(url)
+        engine = make_engine(url, clock=None)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE theirs ()")
+            connection.exec_driver_sql(schema.drop_sql(engine.dialect, "public"))
+            left = connection.exec_driver_sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace").scalars().all()
+            functions = connection.exec_driver_sql("SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace").scalar()
+        assert (left, functions) == (["theirs"], 0)
+        engine.dispose()
+
+
 def test_an_empty_database_is_refused(tmp_path: Path) -> None:
     """If this failed, the first order would fail with an error of the database."""
     engine = make_engine(f"sqlite:///{tmp_path}/empty.db", clock=utc_now)
