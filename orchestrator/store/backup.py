@@ -46,7 +46,9 @@ def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
     partial = unnamed(directory, name)
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        # It holds what customers gave, and what tokens are checked by: nobody else's to read.
+        partial.mkdir(mode=0o700)
         with _snapshot(engine) as (connection, snapshot):
             facts = _facts(connection)
             file = _dump(engine, snapshot, partial)
@@ -60,11 +62,14 @@ def create(engine: sa.Engine, directory: Path, name: str) -> Manifest:
             **facts,
         )
         _write(partial / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+        for written in partial.iterdir():
+            written.chmod(0o600)
         _sync(file)
         partial.rename(place)
         _sync(directory)
     except (OSError, sqlite3.Error) as error:
-        raise RequestError(f"The backup cannot be written to {directory}: {error}.") from error
+        fix = "Fix: see that the directory can be written to and has room, or name another (ESCROW_BACKUP_DIR, or --dir)."
+        raise RequestError(f"The backup cannot be written to {directory}: {error}. {fix}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

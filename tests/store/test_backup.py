@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -170,6 +171,15 @@ def test_a_name_that_could_not_be_listed_is_refused(engine: sa.Engine, tmp_path:
     """If it failed, a backup would be written where nobody finds it."""
     with pytest.raises(RequestError, match="cannot be the name of a backup"):
         backup.create(engine, tmp_path, name)
+
+
+def test_a_backup_is_its_owners_alone_to_read(engine: sa.Engine, tmp_path: Path) -> None:
+    """If it failed, every user of the machine could read what customers gave, and the hashes of the tokens."""
+    backup.create(engine, tmp_path / "new" / "backups", "one")
+    place = tmp_path / "new" / "backups" / "one"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (place, *place.iterdir())}
+    assert backups.MANIFEST in modes
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_one_that_was_killed_before_it_got_its_name_is_none(engine: sa.Engine, tmp_path: Path) -> None:
