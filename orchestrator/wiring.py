@@ -26,7 +26,7 @@ from orchestrator.app.handle import Context
 from orchestrator.app.in_turn import InTurn
 from orchestrator.app.intake import Limits
 from orchestrator.app.line import Line
-from orchestrator.app.marks import Marks
+from orchestrator.app.marks import REPLACED, Marks
 from orchestrator.app.ports import Bus
 from orchestrator.app.rebuild import Rebuilt
 from orchestrator.app.registry import Registry
@@ -52,12 +52,6 @@ from orchestrator.web.services import Readiness, Services
 
 #: How often a worker asks whether it is its turn to write a backup, and to mark the recorder, in seconds.
 _ASK_FOR_BACKUP_EVERY_S = _MARK_EVERY_S = 60.0
-
-#: What is said of a database that is older than it was.
-_REPLACED = (
-    "the database is older than it was: it was restored while this process ran, and what was committed since is not in it. "
-    "Fix: stop every process, run `escrow recover`, and start them"
-)
 
 _log = logs.get(__name__)
 
@@ -242,7 +236,7 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
 
     def replaced() -> None:
         metrics.alerts.labels(name="database_replaced").inc()
-        _log.error(_REPLACED, action="database_replaced")
+        _log.error(REPLACED, action="database_replaced")
 
     if settings.backup_dir is not None:
         write = partial(_write_backup, settings, engine, settings.backup_dir)
@@ -254,6 +248,7 @@ def _add_jobs(metronome: Metronome, settings: Settings, store: SqlStore, engine:
             every=timedelta(seconds=_MARK_EVERY_S),
             marked_at=partial(recovery.marked_at, engine),
             move=partial(mark, settings, engine),
+            lacks=partial(lacks_what_is_recorded, settings, engine),
             replaced=replaced,
             failed=not_marked,
         )
@@ -279,6 +274,18 @@ def mark(settings: Settings, engine: Engine) -> datetime | None:
         return None
     place = recorder.position(settings.amqp_url, Topology(settings.namespace), mark=new_id())
     return recovery.move_mark(engine, asdict(place))
+
+
+def lacks_what_is_recorded(settings: Settings, engine: Engine) -> bool:
+    """Whether the recorder has an entry, from since the mark, that the journal has not: then it is to be recovered (R28).
+
+    Reads as far as the first of them; without any to the end, as a rule a minute of the recorder. Raises: as `mark`.
+    """
+    if settings.amqp_url is None or not settings.recorder:
+        return False
+    place = recovery.kept(engine, recovery.MARK) or {"offset": "first"}
+    recorded = recorder.records(settings.amqp_url, Topology(settings.namespace), place["offset"], mark=new_id())
+    return any(recovery.lacks(engine, body) for body in recorded)
 
 
 def pace(settings: Settings) -> Pace:

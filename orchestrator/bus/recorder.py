@@ -19,7 +19,7 @@ import pika.exceptions
 from orchestrator.bus.connection import addresses, blocking, hang_up, parameters
 from orchestrator.bus.trouble import NOT_FOUND, explain
 from orchestrator.bus.wire import user_of, wire_of
-from orchestrator.contract import Topology, Wire
+from orchestrator.contract import RECORD, Topology, Wire
 from orchestrator.errors import BusUnavailable, NoRecorder
 
 #: Messages that the broker sends ahead: of what is read, and of what is looked at.
@@ -88,6 +88,11 @@ def read(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[R
         for found in _span(session, start, mark):
             if not _is_mark(found):
                 yield found
+
+
+def records(url: str, topology: Topology, start: Start, *, mark: str) -> Iterator[bytes]:
+    """The bodies of the records among what `read` gives."""
+    return (found.wire.body for found in read(url, topology, start, mark=mark) if found.is_ours and found.wire.content_type == RECORD)
 
 
 def _is_mark(found: Recorded) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.app.ports import Parked
-from orchestrator.app.record import pack, unpack
+from orchestrator.app.record import pack, read, unpack
 from orchestrator.app.recover import Key, Staged
 from orchestrator.contract import canonical
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, MalformedMessage
 from orchestrator.saga.decision import Entry
 from orchestrator.store import workers
 from orchestrator.store.dialect import insert_rows, of, reading, writing
@@ -153,6 +153,20 @@ def marked_at(engine: sa.Engine) -> datetime | None:
     with reading(engine) as connection:
         at: datetime | None = connection.scalar(sa.select(checkpoints.c.updated_at).where(checkpoints.c.name == MARK))
         return at
+
+
+def lacks(engine: sa.Engine, record: bytes) -> bool:
+    """Whether the journal lacks an entry of a record. What the record says that is no entry, and one that cannot be read, prove nothing."""
+    try:
+        written = {item.hash: item.order_id for item in read(record) if isinstance(item, Entry)}
+    except MalformedMessage:
+        return False
+    with reading(engine) as connection:
+        dialect = of(connection)
+        theirs = dialect.among(journal.c.order_id, "ids"), dialect.among(journal.c.hash, "hashes")
+        parameters = dialect.pack("ids", sorted(set(written.values()))) | dialect.pack("hashes", sorted(written))
+        found = set(connection.scalars(sa.select(journal.c.hash).where(*theirs), parameters))
+    return not written.keys() <= found
 
 
 class Guard:

@@ -19,6 +19,7 @@ class Database:
         self.marked_at: datetime | None = None
         self.trouble: EscrowError | None = None
         self.is_recovered = True
+        self.is_behind = False
         self.replaced = 0
         self.failed: list[EscrowError | OSError] = []
 
@@ -50,7 +51,15 @@ class Database:
 
     def worker(self) -> Marks:
         """One that marks it."""
-        return Marks(self, every=EVERY, marked_at=self.look, move=self.move, replaced=self.found_replaced, failed=self.failed.append)
+        return Marks(
+            self,
+            every=EVERY,
+            marked_at=self.look,
+            move=self.move,
+            lacks=lambda: self.is_behind,
+            replaced=self.found_replaced,
+            failed=self.failed.append,
+        )
 
     def minute(self, *workers: Marks) -> None:
         """A minute passes, and each worker asks."""
@@ -98,3 +107,20 @@ def test_a_mark_that_cannot_be_moved_is_not_taken_for_a_restored_database() -> N
     database.trouble = None
     database.minute(worker)
     assert (database.marked_at, database.replaced, len(database.failed)) == (database.at, 0, 2)
+
+
+def test_a_database_that_lacks_what_is_recorded_is_not_marked_and_is_told() -> None:
+    """If it failed, a worker that starts on a database restored by another tool would hide from `escrow recover` what is missing."""
+    database = Database()
+    database.marked_at, database.is_behind = NOW, True
+    worker = database.worker()
+    database.minute(worker)
+    database.minute(worker)
+    assert (database.marked_at, database.replaced) == (NOW, 2)
+    database.is_behind = False
+    database.minute(worker)
+    assert database.marked_at == database.at
+    # Looked once: what it commits from now on is recorded after it.
+    database.is_behind = True
+    database.minute(worker)
+    assert (database.marked_at, database.replaced) == (database.at, 2)

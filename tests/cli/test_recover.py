@@ -31,7 +31,7 @@ from orchestrator.contract.canonical import format_time
 from orchestrator.contract.envelope import STRUCTURED
 from orchestrator.errors import SettingsError, TemporaryError
 from orchestrator.store import backup as backups
-from orchestrator.store import recovery, upkeep
+from orchestrator.store import recovery, schema, upkeep
 from orchestrator.store.engine import Engine, make_engine
 from orchestrator.store.recovery import Guard
 from tests.app.house import House, answer, placed
@@ -300,6 +300,23 @@ def test_nor_does_one_of_a_database_that_another_tool_restored(escrow_with: With
     assert escrow("backup", "create", "--name", "to-be-safe").exit_code == 0
     told = json.loads(escrow("recover", "-o", "json").stdout)
     assert (told["gap"], told["opened"]) == (None, 3)
+
+
+def test_a_database_that_lacks_what_is_recorded_is_told_from_one_that_has_it(
+    escrow_with: With, tmp_path: Path, backup: Settings, lost: House
+) -> None:
+    """If it failed, a worker that starts on a database restored by another tool, or on an empty one, would move the mark past the rest."""
+    whole = backup.model_copy(update={"database_url": lost.url})
+    assert not wiring.lacks_what_is_recorded(whole, lost.engine)
+    escrow = escrow_with(backup)
+    with engine_of(backup) as engine:
+        schema.upgrade(str(backup.database_url))
+        assert wiring.lacks_what_is_recorded(backup, engine)
+    shutil.copyfile(tmp_path / "backups" / "one" / "escrow.sqlite3", tmp_path / "restored.db")
+    with engine_of(backup) as engine:
+        assert wiring.lacks_what_is_recorded(backup, engine)
+        assert escrow("recover").exit_code == 0
+        assert not wiring.lacks_what_is_recorded(backup, engine)
 
 
 def test_a_backup_after_a_recovery_that_was_killed_hides_nothing_from_the_next(
