@@ -205,7 +205,9 @@ def test_one_that_may_not_hear_acts_by_command_and_says_what_to_run(monkeypatch:
     with private_rabbitmq() as server:
         escrow = Escrow(server.url, "escrow")
         events, queue = escrow.topology.events, escrow.topology.command_queue("inventory")
-        RabbitTransport(server.url, escrow.topology, "inventory").close()  # declares what the user below may not
+        owner = RabbitTransport(server.url, escrow.topology, "inventory")
+        assert owner.wait_until_up(15), "it declares what the user below may not"
+        owner.close()
         server.add_user("inventory", ("^$", f"^{events}$", f"^{queue}$"))
         server.ctl("set_topic_permissions", "inventory", events, r"^inventory\.", "^$")
         transport = RabbitTransport(server.url_of("inventory"), escrow.topology, "inventory", hearing=inventory.HEARD)
