@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,24 @@ from tests.app.house import House
 from tests.app.running import Running, TroubledStore
 from tests.support import services
 
+#: Of databases, as parameters of a fixture.
+KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.real))
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    """The use cases on a real store; on PostgreSQL the clock is the database's."""
-    if request.param == "sqlite":
-        house = House(f"sqlite:///{tmp_path}/escrow.db")
-        yield house
-        house.close()
-        return
-    with services.fresh_postgres() as url:
+
+@contextmanager
+def opened(kind: str, path: Path) -> Iterator[House]:
+    """A house on an empty database of this kind; `path` is the file of SQLite's."""
+    with nullcontext(f"sqlite:///{path}") if kind == "sqlite" else services.fresh_postgres() as url:
         house = House(url)
         yield house
         house.close()
+
+
+@pytest.fixture(params=KINDS)
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    """The use cases on a real store; on PostgreSQL the clock is the database's."""
+    with opened(request.param, tmp_path / "escrow.db") as house:
+        yield house
 
 
 @pytest.fixture

@@ -20,22 +20,15 @@ from orchestrator.saga.inputs import OperatorAct
 from orchestrator.store import upkeep
 from orchestrator.store.recovery import Guard, RecoveryShelf, standing
 from orchestrator.store.transaction import SqlStore
+from tests.app.conftest import KINDS, opened
 from tests.app.house import House, answer, placed
-from tests.support import services
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+@pytest.fixture(params=KINDS)
 def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
     """A second installation, which stands for what was restored: empty."""
-    if request.param == "sqlite":
-        house = House(f"sqlite:///{tmp_path}/restored.db")
+    with opened(request.param, tmp_path / "restored.db") as house:
         yield house
-        house.close()
-        return
-    with services.fresh_postgres() as url:
-        house = House(url)
-        yield house
-        house.close()
 
 
 class Life:
