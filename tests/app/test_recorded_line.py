@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,3 +131,20 @@ def test_who_waits_when_the_process_stops_is_told_to_ask_again(recorded: Recorde
     recorded.line.stop()
     assert isinstance(future.result(timeout=1).error, TemporaryError)
     assert recorded.recorder.acked == []
+
+
+def test_a_process_that_stops_in_the_middle_of_a_batch_waits_for_the_recorder(recorded: Recorded) -> None:
+    """If it failed, every stop under load would leave what it had committed to be delivered once more."""
+    house = recorded.house
+    with house.store.transaction() as held:
+        # The handler waits for the database with the batch in its hands while the process is told to stop.
+        held.lock_orders(["o0"])
+        recorded.place("o1")
+        eventually(lambda: recorded.broker.depth(Topology().inbox) == 0)
+        stopping = threading.Thread(target=recorded.line.stop)
+        stopping.start()
+        eventually(lambda: not recorded.line._queue.empty())
+    eventually(lambda: len(recorded.recorder.records) == 1)
+    recorded.recorder.confirm()
+    stopping.join(10)
+    assert len(recorded.recorder.acked) == 1
