@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from orchestrator.app.circuit import Circuit, held_by
+from orchestrator.app.circuit import Circuit, Suspicion, held_by
 from orchestrator.app.fire import work_of
 from orchestrator.app.fleet import Beat, Fleet
 from orchestrator.app.ports import Bus
@@ -32,6 +32,8 @@ class Care:
         self._watcher = watcher
         self._batch_count_max = batch_count_max
         self._queue_count_max = queue_count_max
+        #: What this process has told the others, and under which name.
+        self._told: tuple[str, Mapping[str, Suspicion]] = ("", {})
 
     def handled(self, handled: Handled, persist: Callable[[Callable[[], bool]], bool]) -> None:
         """A batch was committed. A silent participant that spoke in it is back at once, not at the next tick."""
@@ -48,6 +50,27 @@ class Care:
         behind = {held_by(name) for name in recovering if self._is_behind(name)}
         return [owner for owner in dict.fromkeys([*beat.dead_owners, *map(held_by, recovering)]) if owner not in behind]
 
+    def suspect(self, beat: Beat, incarnation: str) -> None:
+        """Once a tick, in every process that asks: tell what it finds, and call silent whom all of them together find so."""
+        circuit = self._circuit
+        _, told = self._told
+        for name in beat.refuted:
+            if name in told:
+                circuit.was_heard(name, told[name].since)
+        for name in circuit.unanswered(beat.now, beat.suspected):
+            queue = self._bus.command_queue(name)
+            circuit.attended(name, beat.now, None if queue is None else queue.consumers)
+        for name, since in circuit.suspects(beat.now, beat.suspected).items():
+            if self._fleet.silence(name, since):
+                circuit.fell_silent(name)
+                self._watcher.fell_silent(name)
+            else:
+                circuit.was_heard(name, beat.now)
+        found = incarnation, circuit.suspicions(beat.now)
+        if found != self._told and (told or found[1]):
+            self._fleet.tell_suspicions(*found)
+        self._told = found
+
     def ticked(self, beat: Beat, at_s: float, carry: Carry) -> None:
         """Once a tick, after what is due was fired. `at_s`: monotonic."""
         circuit = self._circuit
@@ -55,15 +78,6 @@ class Care:
         self._revive(lambda ask: ask())
         if names := circuit.to_note(at_s):
             self._fleet.heard(names)
-        for name in circuit.unanswered(beat.now):
-            queue = self._bus.command_queue(name)
-            circuit.attended(name, beat.now, None if queue is None else queue.consumers)
-        for name, since in circuit.suspects(beat.now).items():
-            if self._fleet.silence(name, since):
-                circuit.fell_silent(name)
-                self._watcher.fell_silent(name)
-            else:
-                circuit.was_heard(name)
         for name in sorted(circuit.silent):
             # What is kept back goes first; it is let out with the messages of the dead.
             canary = self._fleet.canary(name) if held_by(name) not in beat.dead_owners else None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.app.circuit import Found, Suspicion
 from orchestrator.app.ports import Due, OutboxMessage
 
 #: How long an idempotency key stands for its order, from its first use; the API says so.
@@ -34,6 +35,14 @@ class Beat(Protocol):
         """The participants that are `silent` or `recovering` (R8)."""
 
     @property
+    def suspected(self) -> Mapping[str, Found]:
+        """What the living processes together find of participants that they do not hear, as of their last words of it."""
+
+    @property
+    def refuted(self) -> Collection[str]:
+        """Of whom this worker told something, and another has heard them since it began."""
+
+    @property
     def earliest_link_up_at(self) -> datetime | None:
         """Since when some living worker has heard without a break (R9)."""
 
@@ -58,6 +67,9 @@ class Fleet(Protocol):
 
     def recover(self, name: str) -> bool:
         """A silent participant spoke: whether this worker is the first to say so."""
+
+    def tell_suspicions(self, incarnation: str, suspicions: Mapping[str, Suspicion]) -> None:
+        """Say what this worker finds of participants that it does not hear; what it said before counts no more."""
 
     def silence(self, name: str, since: datetime) -> bool:
         """Many orders find a participant silent since then: whether nobody heard it meanwhile, or knew."""

@@ -303,6 +303,7 @@ class Line:
             if self._consume:
                 self._fire(beat)
             self._send(owners, beat.now)
+            self._care.suspect(beat, self._context.owner)
             if self._consume:
                 self._care.ticked(beat, self._monotonic(), self._carry)
                 self._watcher.expired(self._fleet.expire_parked(beat.now, self._limits.batch_count_max))

@@ -317,6 +317,22 @@ participants = Table(
     PrimaryKeyConstraint("name"),
 )
 
+#: What processes found of participants since they heard them last (R8): a row for each that has something to say. The dead say nothing.
+suspicions = Table(
+    "suspicions",
+    metadata,
+    Column("name", Name, nullable=False),
+    #: Of the process (`workers`).
+    Column("incarnation", Name, nullable=False),
+    #: Orders that asked it, that found it silent, and both, each counted once.
+    Column("asked", Integer, nullable=False),
+    Column("overdue", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    #: Of the first of them.
+    Column("since", Instant, nullable=False),
+    PrimaryKeyConstraint("name", "incarnation"),
+)
+
 #: How far a process that can be killed and run again has come (recovery, retention).
 checkpoints = Table(
     "checkpoints",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from uuid import uuid5
 
 import sqlalchemy as sa
 
+from orchestrator.app.circuit import Suspicion
 from orchestrator.app.ports import Changes, Due, OutboxMessage, Parked, Quarantined, Recorded, Resolution
 from orchestrator.contract import ESCROW_NAMESPACE_UUID
 from orchestrator.contract.envelope import STRUCTURED
@@ -29,6 +30,7 @@ from orchestrator.store import (
     quarantine,
     recovery,
     snapshots,
+    suspicions,
     timeline,
     unfinished,
     workers,
@@ -209,6 +211,11 @@ class SqlStore:
         """See `participants.recover`."""
         with writing(self._engine) as connection:
             return participants.recover(connection, name, self._pace)
+
+    def tell_suspicions(self, incarnation: str, found: Mapping[str, Suspicion]) -> None:
+        """See `suspicions.tell`."""
+        with writing(self._engine) as connection:
+            suspicions.tell(connection, incarnation, found)
 
     def silence(self, name: str, since: datetime) -> bool:
         """See `participants.silence`."""

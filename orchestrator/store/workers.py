@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.app.circuit import participant_of
+from orchestrator.app.circuit import Found, participant_of
 from orchestrator.app.ports import OutboxMessage
-from orchestrator.store import deadlines, outbox, participants, unfinished
+from orchestrator.store import deadlines, outbox, participants, suspicions, unfinished
 from orchestrator.store.columns import Instant, Name
 from orchestrator.store.dialect import Dialect, of
 from orchestrator.store.tables import outbox as outbox_table
@@ -38,6 +38,10 @@ class Beat:
     earliest_link_up_at: datetime | None
     #: The participants that are not healthy, with their states (R8).
     unwell: dict[str, participants.State]
+    #: What the living processes together find of those that they do not hear.
+    suspected: dict[str, Found]
+    #: Of whom this worker told something, and they were heard since it began.
+    refuted: frozenset[str]
 
 
 def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: datetime | None, behind: timedelta) -> Beat:
@@ -62,6 +66,8 @@ def beat(connection: sa.Connection, incarnation: str, role: str, link_up_at: dat
         dead_owners=[None if row.dead == NOBODY else row.dead for row in rows if row.dead is not None],
         earliest_link_up_at=min(links, default=None),
         unwell=participants.read_unwell(rows[0].unwell),
+        suspected=suspicions.read_together(rows[0].suspected),
+        refuted=suspicions.read_refuted(rows[0].refuted),
     )
 
 
@@ -107,6 +113,7 @@ def adopt(connection: sa.Connection, owner: str | None, by: str, limit: int, pac
 def leave(connection: sa.Connection, incarnation: str) -> None:
     """A worker stops: its messages belong to nobody, and it is forgotten. Idempotent."""
     outbox.release_all(connection, incarnation)
+    suspicions.tell(connection, incarnation, {})
     connection.execute(sa.delete(workers).where(workers.c.incarnation == incarnation))
 
 
@@ -131,6 +138,8 @@ def _look(
         deadlines.next_due_at(dialect.instant(connection)).label("next_due_at"),
         first_link.label("link_up_at"),
         participants.unwell().label("unwell"),
+        suspicions.together(silent_since).label("suspected"),
+        suspicions.refuted(incarnation).label("refuted"),
         unfinished.STANDS.label("is_unfinished"),
     )
     one_row = (one if beaten is None else one.select_from(beaten)).subquery("one")

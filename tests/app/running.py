@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from orchestrator.app.handle import Context
 from orchestrator.app.intake import Limits
 from orchestrator.app.line import Line
-from orchestrator.app.ports import Changes, OutboxMessage
+from orchestrator.app.ports import Bus, Changes, OutboxMessage
 from orchestrator.app.watch import LineWatcher
 from orchestrator.bus.memory import MemoryBroker, MemoryBus
 from orchestrator.contract import Envelope, Topology, encode
@@ -94,11 +94,11 @@ class Running:
         self.line.start()
         eventually(lambda: self.line.link.consuming)
 
-    def make_line(self, context: Context, failpoint: str | None = None) -> Line:
-        """A line on the same store and bus."""
+    def make_line(self, context: Context, failpoint: str | None = None, bus: Bus | None = None) -> Line:
+        """A line on the same store and bus. With a bus of its own it is that of the API, which does not consume."""
         return Line(
             context,
-            self.bus,
+            bus or self.bus,
             self.house.store,
             LineWatcher(self.metrics, failpoint=failpoint, die=self.killed.set),
             Limits(
@@ -110,11 +110,11 @@ class Running:
                 tick_gap_max_s=30,
                 queue_count_max=50,
             ),
-            role="worker",
+            role="serve" if bus else "worker",
             monotonic=lambda: monotonic() + self.ahead_s,
             pause=sleep,
             wake_at=lambda _: None,
-            consume=True,
+            consume=bus is None,
         )
 
     def place(self, *order_ids: str) -> None:

@@ -7,14 +7,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.app.line import Line
 from orchestrator.app.ports import CommandQueue
 from orchestrator.app.work import Work
 from orchestrator.contract import RESYNC_REQUESTED, Envelope, Topology, Wire, attempt_message_id, command_id, decode, encode
 from orchestrator.saga.inputs import SentLate
 from orchestrator.saga.order import Ask
 from orchestrator.store.participants import AwaitedReplay, Health, awaited_replay
-from tests.app.house import answer
-from tests.app.running import Running
+from tests.app.house import answer, placed
+from tests.app.running import PARTICIPANTS, Running, WatchedBus
 from tests.support.processes import eventually
 
 INVENTORY = Topology().command_queue("inventory")
@@ -29,9 +30,14 @@ def health(running: Running, name: str = "inventory") -> Health:
 def settle(running: Running) -> None:
     """Wait until the line has done all that it was given: what is in the inbox, and a tick."""
     eventually(lambda: running.broker.depth(Topology().inbox) == 0)
+    finish(running.line)
+
+
+def finish(line: Line) -> None:
+    """Wait until a line has done with what it was given."""
     # The second is taken only when the batch of the first, and the tick that came with it, are done with.
     for _ in range(2):
-        running.line.submit(Work(order_id="nobody", input=SentLate(command_id="none"))).result(10)
+        line.submit(Work(order_id="nobody", input=SentLate(command_id="none"))).result(10)
 
 
 def pass_s(running: Running, seconds: float) -> None:
@@ -66,9 +72,9 @@ def fall_silent(running: Running) -> None:
     eventually(lambda: running.broker.depth(INVENTORY) == len(ORDERS))
     eventually(lambda: running.house.queries.outbox_size() == 0)
     pass_s(running, 31)
-    for _ in range(6):
+    for _ in range(12):
         if health(running).state != "silent":
-            pass_s(running, 1)
+            pass_s(running, 0.5)
     eventually(lambda: health(running).state == "silent")
     pass_s(running, 0)
     assert running.metrics.alerts.labels(name="participant_silent")._value.get() == 1
@@ -261,6 +267,47 @@ def test_an_empty_queue_side_makes_a_participant_silent_before_its_deadlines(run
         pass_s(running, 2)
     eventually(lambda: health(running).state == "silent")
     assert set(attempts(running).values()) == {1}
+
+
+def test_orders_that_the_api_placed_count_too(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise orders that no worker asked for would pile up commands at a participant that is away, until their deadlines."""
+    nobody = WatchedBus(running.broker, PARTICIPANTS)
+    monkeypatch.setattr(nobody, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
+    serve = running.make_line(running.house.as_worker("serve-1"), bus=nobody)
+    serve.start()
+    pass_s(running, 0)
+    for order_id in ORDERS:
+        serve.submit(placed(order_id)).result(10)
+    for _ in range(16):
+        serve.tick()
+        finish(serve)
+        pass_s(running, 1)
+    serve.stop()
+    eventually(lambda: health(running).state == "silent")
+    assert set(attempts(running).values()) == {1}
+
+
+def test_what_the_api_asked_is_answered_to_the_workers(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a participant that answers everything would be called silent while it is started anew, with nothing to try it by."""
+    nobody = WatchedBus(running.broker, PARTICIPANTS)
+    monkeypatch.setattr(nobody, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
+    serve = running.make_line(running.house.as_worker("serve-1"), bus=nobody)
+    serve.start()
+    pass_s(running, 0)
+    for order_id in ORDERS:
+        serve.submit(placed(order_id)).result(10)
+    for _ in range(4):
+        serve.tick()
+        finish(serve)
+        pass_s(running, 1)
+    for order_id in ORDERS:
+        say(running, order_id, "reserve_inventory", "InventoryReserved")
+    for _ in range(16):
+        pass_s(running, 1)
+        serve.tick()
+        finish(serve)
+    serve.stop()
+    assert health(running).state == "healthy"
 
 
 def test_a_healthy_tick_asks_the_database_nothing_more(running: Running) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.circuit import NOTE_EVERY_S, SUSPECT_FOR, UNATTENDED_FOR, Circuit, held_by, participant_of
+from orchestrator.app.circuit import NOTE_EVERY_S, SUSPECT_FOR, UNATTENDED_FOR, Circuit, Found, held_by, participant_of
 from orchestrator.app.work import Handled, Outcome, Work
 from orchestrator.saga.decision import Command, Decision, Entry
 from orchestrator.saga.inputs import DeadlineDue
@@ -32,10 +32,10 @@ def order_of(order_id: str) -> Order:
     return Order(**empty | {"order_id": order_id, "asks": {KEY: ask}})
 
 
-def asked(order_id: str, at: datetime = NOON) -> tuple[Work, Outcome]:
+def asked(order_id: str, at: datetime = NOON, *, attempt: int = 1) -> tuple[Work, Outcome]:
     """An input that asked inventory something."""
     blank: dict[str, Any] = dict.fromkeys(Command.__dataclass_fields__)
-    command = Command(**blank | {"participant": "inventory"})
+    command = Command(**blank | {"participant": "inventory", "attempt": attempt})
     decision = Decision(order=None, verdict="moved", entry=entry(at), commands=(command,))
     return Work(order_id=order_id, input=None), Outcome(decision=decision, order=None)
 
@@ -59,6 +59,23 @@ def seen(*outcomes: tuple[Work, Outcome], circuit: Circuit | None = None) -> Cir
     return circuit
 
 
+def together(*circuits: Circuit, now: datetime = SOON) -> dict[str, Found]:
+    """What these processes find together, as the database adds it up."""
+    found = [circuit.suspicions(now)["inventory"].found for circuit in circuits if circuit.suspicions(now)]
+    sums = {name: sum(getattr(one, name) for one in found) for name in ("asked", "overdue", "waiting")}
+    return {"inventory": Found(**sums)} if found else {}
+
+
+def suspects(*circuits: Circuit, now: datetime = SOON) -> dict[str, datetime]:
+    """Whom the first of these processes suspects."""
+    return circuits[0].suspects(now, together(*circuits, now=now))
+
+
+def unanswered(*circuits: Circuit, now: datetime = SOON) -> list[str]:
+    """At whose queues the first of these processes looks."""
+    return circuits[0].unanswered(now, together(*circuits, now=now))
+
+
 def many(number: int) -> list[str]:
     return [f"o{place}" for place in range(number)]
 
@@ -66,29 +83,64 @@ def many(number: int) -> list[str]:
 def test_ten_orders_and_half_of_those_that_asked_make_a_suspect() -> None:
     """Otherwise a few slow orders would close the circuit, or thousands would spend their attempts on one that is away."""
     twenty = [asked(order_id) for order_id in many(20)]
-    assert seen(*twenty, *(overdue(order_id) for order_id in many(10))).suspects(SOON) == {"inventory": NOON}
-    assert seen(*twenty, asked("o21"), *(overdue(order_id) for order_id in many(10))).suspects(SOON) == {}
-    assert seen(*(overdue(order_id) for order_id in many(9))).suspects(SOON) == {}
-    assert seen(*(overdue("o1") for _ in range(10))).suspects(SOON) == {}
+    assert suspects(seen(*twenty, *(overdue(order_id) for order_id in many(10)))) == {"inventory": NOON}
+    assert suspects(seen(*twenty, asked("o21"), *(overdue(order_id) for order_id in many(10)))) == {}
+    assert suspects(seen(*(overdue(order_id) for order_id in many(9)))) == {}
+    assert suspects(seen(*(overdue("o1") for _ in range(10)))) == {}
+
+
+def test_what_several_processes_find_counts_together() -> None:
+    """Otherwise the more workers there are, the more orders would spend their attempts before any of them has seen ten."""
+    first, second = (seen(*(overdue(f"{place}-{who}") for place in range(5))) for who in "ab")
+    assert suspects(first) == {}
+    assert suspects(first, second) == {"inventory": NOON}
+
+
+def test_who_asks_need_not_be_who_hears() -> None:
+    """Otherwise orders that are placed over the API, which no worker asked for, would wait for their deadlines."""
+    serve, worker = seen(*(asked(order_id) for order_id in many(9))), seen(asked("o10"))
+    assert (unanswered(serve), unanswered(worker)) == ([], [])
+    assert unanswered(serve, worker) == unanswered(worker, serve) == ["inventory"]
+
+
+def test_many_that_were_asked_do_not_hide_those_that_are_overdue() -> None:
+    """Otherwise the API's process, which asks and fires no deadline, would count every order twice, and half be never reached."""
+    serve = seen(*(asked(order_id) for order_id in many(20)))
+    worker = seen(*(overdue(order_id) for order_id in many(10)), *(asked(order_id, attempt=2) for order_id in many(10)))
+    assert suspects(worker, serve) == {"inventory": NOON}
+
+
+def test_later_attempts_are_not_counted_as_asked() -> None:
+    """Otherwise an order would count twice: where it was asked first, and where its deadline passed."""
+    assert seen(*(asked(order_id, attempt=2) for order_id in many(10))).suspicions(SOON) == {}
+
+
+def test_who_was_heard_elsewhere_is_suspected_no_more() -> None:
+    """Otherwise a process that never hears would hold for ever against a participant what that answered to others."""
+    circuit = seen(*(asked(order_id) for order_id in many(10)))
+    circuit.was_heard("inventory", NOON - timedelta(seconds=1))
+    assert unanswered(circuit) == ["inventory"]
+    circuit.was_heard("inventory", NOON)
+    assert circuit.suspicions(SOON) == {}
 
 
 def test_a_suspicion_must_last() -> None:
     """Otherwise a participant that another worker heard a moment ago, and has not written down yet, would be called silent."""
     circuit = seen(*(overdue(order_id) for order_id in many(10)))
-    assert circuit.suspects(SOON - timedelta(milliseconds=1)) == {}
+    assert suspects(circuit, now=SOON - timedelta(milliseconds=1)) == {}
     assert timedelta(seconds=NOTE_EVERY_S + 0.5) < SUSPECT_FOR
 
 
 def test_a_reply_ends_the_suspicion() -> None:
     """Otherwise a slow participant would be called silent while it answers."""
     circuit = seen(*(overdue(order_id) for order_id in many(10)), spoke("o3"))
-    assert circuit.suspects(SOON) == {}
-    assert circuit.unanswered(SOON) == []
+    assert suspects(circuit) == {}
+    assert unanswered(circuit) == []
 
 
 def test_excused_deadlines_are_no_evidence() -> None:
     """Otherwise what was sent anew after an outage of ours would be held against the participant (R9)."""
-    assert seen(*(overdue(order_id, excused=True) for order_id in many(10))).suspects(SOON) == {}
+    assert suspects(seen(*(overdue(order_id, excused=True) for order_id in many(10)))) == {}
 
 
 def test_dry_runs_are_no_evidence() -> None:
@@ -96,18 +148,18 @@ def test_dry_runs_are_no_evidence() -> None:
     outcomes = [asked(order_id) for order_id in many(10)]
     for work, _ in outcomes:
         work.dry_run = True
-    assert seen(*outcomes).unanswered(SOON) == []
+    assert unanswered(seen(*outcomes)) == []
 
 
 def test_a_queue_without_consumers_makes_a_suspect_before_any_deadline() -> None:
     """Otherwise a participant with long deadlines would be sent everything for as long as they take."""
     circuit = seen(*(asked(order_id) for order_id in many(10)))
-    assert circuit.unanswered(NOON) == []
-    assert circuit.unanswered(SOON) == ["inventory"]
+    assert unanswered(circuit, now=NOON) == []
+    assert unanswered(circuit) == ["inventory"]
     circuit.attended("inventory", SOON, 0)
     circuit.attended("inventory", SOON + timedelta(seconds=5), 0)
-    assert circuit.suspects(SOON + UNATTENDED_FOR - timedelta(milliseconds=1)) == {}
-    assert circuit.suspects(SOON + UNATTENDED_FOR) == {"inventory": SOON}
+    assert suspects(circuit, now=SOON + UNATTENDED_FOR - timedelta(milliseconds=1)) == {}
+    assert suspects(circuit, now=SOON + UNATTENDED_FOR) == {"inventory": SOON}
 
 
 @pytest.mark.parametrize("consumers", [1, None])
@@ -116,19 +168,19 @@ def test_a_consumer_or_not_knowing_ends_that_suspicion(consumers: int | None) ->
     circuit = seen(*(asked(order_id) for order_id in many(10)))
     circuit.attended("inventory", SOON, 0)
     circuit.attended("inventory", SOON + timedelta(seconds=5), consumers)
-    assert circuit.suspects(SOON + UNATTENDED_FOR) == {}
+    assert suspects(circuit, now=SOON + UNATTENDED_FOR) == {}
 
 
 def test_a_few_orders_do_not_have_the_queue_looked_at() -> None:
     """Otherwise every quiet participant would cost a question at every tick."""
-    assert seen(*(asked(order_id) for order_id in many(9))).unanswered(SOON) == []
+    assert unanswered(seen(*(asked(order_id) for order_id in many(9)))) == []
 
 
 def test_who_is_known_to_be_silent_is_no_suspect_and_comes_back_once() -> None:
     """Otherwise it would be declared silent again at every tick, or its recovery begun anew by every reply."""
     circuit = seen(*(overdue(order_id) for order_id in many(10)))
     circuit.told({"inventory": "silent", "payment": "recovering"})
-    assert circuit.suspects(SOON) == {}
+    assert suspects(circuit) == {}
     assert circuit.held == {"inventory", "payment"}
     seen(spoke("o1"), circuit=circuit)
     assert circuit.revived() == ["inventory"]

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.app.handle import Context
 from orchestrator.app.line import Line
-from orchestrator.app.ports import Delivery, OutboxMessage, Settled
+from orchestrator.app.ports import Bus, Delivery, OutboxMessage, Settled
 from orchestrator.app.protection import WAIT_MAX_S
 from orchestrator.app.work import Work
 from orchestrator.bus.memory import MemoryBroker
@@ -55,9 +55,9 @@ class Recorded(Running):
         house.context = replace(house.context, records=True)
         super().__init__(house)
 
-    def make_line(self, context: Context, failpoint: str | None = None) -> Line:
+    def make_line(self, context: Context, failpoint: str | None = None, bus: Bus | None = None) -> Line:
         self.bus = RecordingBus(self.broker, PARTICIPANTS)
-        return super().make_line(context, failpoint)
+        return super().make_line(context, failpoint, bus)
 
     @property
     def recorder(self) -> RecordingBus:
