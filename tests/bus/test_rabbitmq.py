@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import socket
 import struct
+from concurrent.futures import Future
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pika
@@ -12,7 +14,7 @@ import pytest
 
 from orchestrator.app.ports import CommandQueue
 from orchestrator.bus.connection import UNREADABLE_HEADERS
-from orchestrator.bus.link import retry_delay
+from orchestrator.bus.link import Link, retry_delay
 from orchestrator.bus.publisher import Publisher
 from orchestrator.bus.rabbitmq import RabbitBus
 from orchestrator.bus.topology import declare
@@ -111,6 +113,27 @@ def test_cut_link_loses_what_is_in_flight(rabbit: RabbitWorld) -> None:
 
     assert set(outcomes.values()) <= {"lost", "confirmed"}
     assert "lost" in outcomes.values()
+
+
+def test_a_connection_that_is_closing_is_asked_nothing(rabbit: RabbitWorld) -> None:
+    """Broken: a question at the moment the broker closes a connection would raise in the loop, and end both links; or never be answered."""
+    bus, mailbox = _started(rabbit)
+    answers: list[Future[Any]] = [Future(), Future()]
+
+    def close_and_ask(links: list[Link], answer: Future[Any]) -> None:
+        for link in links:
+            assert link.connection is not None
+            link.connection.close()
+        bus._ask(rabbit.topology.inbox, answer)
+
+    bus._call(lambda: close_and_ask([bus._inward], answers[0]))
+    assert answers[0].result(LIMIT_S).message_count == 0, "the other connection tells"
+    mailbox.link(consuming=False)
+    mailbox.link(consuming=True)
+    bus._call(lambda: close_and_ask([bus._inward, bus._outward], answers[1]))
+    assert answers[1].result(LIMIT_S) is None
+    mailbox.link(consuming=False, publishing=False)
+    mailbox.link(consuming=True, publishing=True)
 
 
 def test_deleted_inbox_is_declared_again(rabbit: RabbitWorld) -> None:
