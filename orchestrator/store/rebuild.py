@@ -3,6 +3,9 @@
 Order by order, what the journal makes is compared with what is there, and what differs is replaced: run on a right database it writes
 nothing, and killed at any point it is run again. What was emptied is written whole. The outbox is not rebuilt: whether a message had left
 is not in the journal. Commands that are still waited for are sent again by their deadlines.
+
+Orders are gone through by id. Rows that are found by time, too, are written span by span in order of time: otherwise each would touch pages
+of those indexes that the one before did not, which takes PostgreSQL a fifth longer for all that it does here.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.app.rebuild import Folded, Rebuilt, fold_lines
+from orchestrator.app.rebuild import NAMED_MAX, Folded, Rebuilt, fold_lines
 from orchestrator.app.restore import Discrepancy
 from orchestrator.errors import StoreBusy
 from orchestrator.store import verify
@@ -32,6 +35,9 @@ from orchestrator.store.verify import JOURNALED, lines_of, tuples_of_ids
 _TRIES = 5
 #: What is rebuilt.
 _TABLES = (orders, order_data, order_labels, deadlines, snapshots)
+#: Of these, what has indexes that do not begin with the id: at which place of a row they all have the time.
+_BY_TIME = {table: table.c.keys().index("opened_at") for table in (orders, order_labels)}
+_BY_ID = tuple(table for table in _TABLES if table not in _BY_TIME)
 #: Of a row of deadlines, what the journal says.
 _journaled = itemgetter(*(place for place, column in enumerate(deadlines.c) if column.name in {one.name for one in JOURNALED}))
 
@@ -59,27 +65,57 @@ class _Differences:
 
     gone: dict[sa.Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     rows: dict[sa.Table, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
-    orders: dict[str, None] = field(default_factory=dict)
+
+    def write(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+        """Write those of these tables, and forget them."""
+        for table in tables:
+            delete_rows(connection, table, self.gone.pop(table, ()))
+            rows = self.rows.pop(table, [])
+            if table in _BY_TIME:
+                rows.sort(key=itemgetter(_BY_TIME[table]))
+            write_rows(connection, table, rows)
 
 
 def rebuild_span(engine: sa.Engine, span: Span) -> Rebuilt:
-    """Lay out the orders of a span, page by page, each committed by itself. PostgreSQL; no order may move meanwhile.
+    """Lay out the orders of a span, committed by itself. PostgreSQL; no order may move meanwhile.
 
-    Raises: StoreBusy, StoreUnavailable, StoreForbidden.
+    It is tried again when a transaction of before is in its way. Raises: StoreBusy, StoreUnavailable, StoreForbidden.
     """
-    result, after = Rebuilt(), span.after
-    while True:
-        page, last = _rebuild_page(engine, after, span.until)
-        result += page
-        if last is None:
-            return result
-        after = last
+    for left in reversed(range(_TRIES)):
+        try:
+            with writing(engine) as connection:
+                # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                return _lay_out_span(connection, span)
+        except StoreBusy:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
     """Lay out the orders from the first to the last of these ids, which no other transaction may move meanwhile."""
-    kept = {table: _by_order(tuples_of_ids(connection, table.c, order_ids, *_order_by(table))) for table in _TABLES}
     differences = _Differences()
+    result = _fold(connection, order_ids, differences)
+    differences.write(connection, _TABLES)
+    return result
+
+
+def _lay_out_span(connection: sa.Connection, span: Span) -> Rebuilt:
+    result, differences, after = Rebuilt(), _Differences(), span.after
+    while order_ids := verify.next_ids(connection, after, span.until, verify.BATCH):
+        result += _fold(connection, order_ids, differences)
+        # Documents are large: only narrow rows wait for the end of the span.
+        differences.write(connection, _BY_ID)
+        after = order_ids[-1]
+    differences.write(connection, _BY_TIME)
+    return result
+
+
+def _fold(connection: sa.Connection, order_ids: Sequence[str], differences: _Differences) -> Rebuilt:
+    """Fold the journals from the first to the last of these ids, and note what of their rows differs."""
+    kept = {table: _by_order(tuples_of_ids(connection, table.c, order_ids, *_order_by(table))) for table in _TABLES}
+    mended: list[str] = []
     findings = []
     entries = 0
     folded: set[str] = set()
@@ -90,47 +126,31 @@ def lay_out(connection: sa.Connection, order_ids: Sequence[str]) -> Rebuilt:
             findings.append(one)
             continue
         entries += one.order.seq
-        _compare(one, kept, differences)
+        if _compare(one, kept, differences):
+            mended.append(order_id)
     stray = [order_id for order_id in order_ids if order_id not in folded and any(order_id in rows for rows in kept.values())]
     findings += map(_without_journal, stray)
-    for table in _TABLES:
-        delete_rows(connection, table, differences.gone[table])
-        write_rows(connection, table, differences.rows[table])
     return Rebuilt(
         orders=len(folded),
         entries=entries,
-        mended=len(differences.orders),
-        mended_orders=tuple(differences.orders),
+        mended=len(mended),
+        mended_orders=tuple(mended[:NAMED_MAX]),
         unparked=connection.execute(_UNPARK, {"first": order_ids[0], "last": order_ids[-1]}).rowcount,
         findings=tuple(findings),
     )
 
 
-def _rebuild_page(engine: sa.Engine, after: str, until: str | None) -> tuple[Rebuilt, str | None]:
-    """One page, committed, and its last id (None: no other follows). It is tried again when a transaction of before is in its way."""
-    for left in reversed(range(_TRIES)):
-        try:
-            with writing(engine) as connection:
-                # It is run again when it is lost; the last commit of all waits for the disk, and with it for these.
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                order_ids = verify.next_ids(connection, after, until, verify.BATCH)
-                result = lay_out(connection, order_ids) if order_ids else Rebuilt()
-                return result, order_ids[-1] if len(order_ids) == verify.BATCH else None
-        except StoreBusy:
-            if not left:
-                raise
-    raise AssertionError
-
-
-def _compare(one: Folded, kept: Mapping[sa.Table, _Rows], differences: _Differences) -> None:
-    order_id = one.order.order_id
+def _compare(one: Folded, kept: Mapping[sa.Table, _Rows], differences: _Differences) -> bool:
+    """Whether anything differs, which is noted."""
+    order_id, differs = one.order.order_id, False
     for table, right in zip(_TABLES, _rows_of(one), strict=True):
         there = kept[table].get(order_id, [])
         if there != right and not (table is deadlines and list(map(_journaled, there)) == list(map(_journaled, right))):
-            differences.orders[order_id] = None
+            differs = True
             if there:
                 differences.gone[table].append(order_id)
             differences.rows[table].extend(right)
+    return differs
 
 
 def _rows_of(one: Folded) -> tuple[list[tuple[Any, ...]], ...]:

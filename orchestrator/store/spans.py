@@ -21,8 +21,10 @@ from orchestrator.store.dialect import reading
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.tables import journal
 
-#: Journal entries of a piece: few, so that no process works on long after the others have ended.
+#: Journal entries of the smallest piece.
 ENTRIES = 5_000
+#: No piece is larger than this share of what is left, so that no process works on long after the others have ended.
+_SHARE = 4
 #: Pieces handed out for each process: enough that none waits for the next.
 _AHEAD = 3
 #: Objects made before the young ones are looked through.
@@ -42,11 +44,26 @@ class Span:
 EVERYTHING = Span()
 
 
-def spans(engine: sa.Engine, entries: int | None = None) -> Iterator[Span]:
-    """All order ids, whatever table knows them, cut where the journal has about so many entries since the last cut (None: ENTRIES)."""
-    j = journal.c
-    after, size = "", ENTRIES if entries is None else entries
+def sizes(total: int, largest: int, processes: int) -> Iterator[int]:
+    """Journal entries of one piece after the other, for so many in all: large ones first, small ones when little is left.
+
+    >>> list(islice(sizes(100_000, 25_000, 2), 5)), list(islice(sizes(9_000, 25_000, 1), 2))
+    ([12500, 10937, 9570, 8374, 7327], [5000, 5000])
+    """
     while True:
+        size = max(ENTRIES, min(largest, total // (_SHARE * processes)))
+        yield size
+        total -= size
+
+
+def spans(engine: sa.Engine, sizes: Iterable[int]) -> Iterator[Span]:
+    """All order ids, whatever table knows them, cut where the journal has about so many entries since the last cut.
+
+    `sizes` must not end before the journal does.
+    """
+    j = journal.c
+    after = ""
+    for size in sizes:
         cut = sa.select(j.order_id).where(j.order_id > after).order_by(j.order_id, j.seq).offset(size).limit(1)
         with reading(engine) as connection:
             until = connection.execute(cut).scalar_one_or_none()

@@ -18,7 +18,7 @@ from orchestrator.store import counters, schema, unfinished, verify, workers
 from orchestrator.store.dialect import Clock, of, reading, writing
 from orchestrator.store.engine import for_bulk, make_engine
 from orchestrator.store.rebuild import lay_out, rebuild_span
-from orchestrator.store.spans import Answer, Span, each, entry_count, quiet, spans
+from orchestrator.store.spans import ENTRIES, Answer, Span, each, entry_count, quiet, sizes, spans
 from orchestrator.store.tables import audit, checkpoints, orders
 from orchestrator.store.transaction import SqlStore
 
@@ -27,6 +27,8 @@ Progress = Callable[[int, int], None]
 
 #: With fewer journal entries several processes take longer to start than one to finish.
 ALONE_BELOW = 100_000
+#: Journal entries, at most, whose orders are rebuilt in one transaction: more take memory and gain nothing.
+REBUILT_AT_ONCE = 25_000
 #: The checkpoint that stands while a rebuild is not finished.
 _REBUILD = "rebuild"
 #: What is said while one of these checkpoints stands.
@@ -116,13 +118,16 @@ def refuse_unfinished(engine: sa.Engine) -> None:
             raise SettingsError(what)
 
 
-def _parts(engine: sa.Engine, work: Callable[[sa.Engine, Span], Answer], processes: int) -> Iterator[tuple[Answer, int]]:
+def _parts(
+    engine: sa.Engine, work: Callable[[sa.Engine, Span], Answer], processes: int, largest: int = ENTRIES
+) -> Iterator[tuple[Answer, int]]:
     """What `work` answers for every piece, and how many entries there are in all."""
     total = entry_count(engine)
+    pieces = spans(engine, sizes(total, largest, processes))
     if processes > 1 and total >= ALONE_BELOW:
-        answers = each(spans(engine), work, engine.url.render_as_string(hide_password=False), processes)
+        answers = each(pieces, work, engine.url.render_as_string(hide_password=False), processes)
     else:
-        answers = (work(engine, span) for span in spans(engine))
+        answers = (work(engine, span) for span in pieces)
     with quiet():
         for answer in answers:
             yield answer, total
@@ -134,7 +139,7 @@ def _decide_span(engine: sa.Engine, span: Span) -> Report:
 
 def _rebuild_parts(engine: sa.Engine, guard: sa.Connection, processes: int) -> Iterator[tuple[Rebuilt, int]]:
     if guard.dialect.name == "postgresql":
-        yield from _parts(engine, rebuild_span, processes)
+        yield from _parts(engine, rebuild_span, processes, REBUILT_AT_ONCE)
         return
     total, after = entry_count(engine), ""
     while order_ids := verify.next_ids(guard, after, None, verify.BATCH):

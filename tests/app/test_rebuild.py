@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -259,6 +260,7 @@ def test_several_processes_do_what_one_does(monkeypatch: pytest.MonkeyPatch) -> 
     """If it failed, a large installation would be verified in part, or rebuilt otherwise than a small one."""
     monkeypatch.setattr(upkeep, "ALONE_BELOW", 0)
     monkeypatch.setattr(spans, "ENTRIES", 5)
+    monkeypatch.setattr(upkeep, "REBUILT_AT_ONCE", 5)
     with fresh_postgres() as url:
         house = House(url)
         live(house)
@@ -289,5 +291,5 @@ def test_pieces_cover_every_order_once(small_house: House, entries: int) -> None
     """If it failed, an order at the edge of a piece would be left out, or gone through twice."""
     live(small_house)
     change(small_house, sa.delete(journal).where(journal.c.order_id == "waits"))
-    seen = [one.order_id for span in spans.spans(small_house.engine, entries) for one in verify.journals(small_house.engine, span)]
+    seen = [one.order_id for span in spans.spans(small_house.engine, repeat(entries)) for one in verify.journals(small_house.engine, span)]
     assert seen == ["done", "held", "long", "refused", "waits"]
