@@ -7,21 +7,9 @@ transaction, and `escrow verify` compares them.
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import text
+from sqlalchemy.schema import Column, Index, MetaData, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy.types import BigInteger, Boolean, Float, Integer, LargeBinary, Text
 
 from orchestrator.store.columns import Arrival, Instant, Name
 
@@ -322,7 +310,6 @@ suspicions = Table(
     "suspicions",
     metadata,
     Column("name", Name, nullable=False),
-    #: Of the process (`workers`).
     Column("incarnation", Name, nullable=False),
     #: Orders that asked it, that found it silent, and both, each counted once.
     Column("asked", Integer, nullable=False),
