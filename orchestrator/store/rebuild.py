@@ -5,7 +5,7 @@ nothing, and killed at any point it is run again. What was emptied is written wh
 is not in the journal. Commands that are still waited for are sent again by their deadlines.
 
 Orders are gone through by id. Rows that are found by time, too, are written span by span in order of time: otherwise each would touch pages
-of those indexes that the one before did not, which takes PostgreSQL a fifth longer for all that it does here.
+of those indexes that the one before did not, which takes PostgreSQL a tenth longer for all that it does here.
 """
 
 from __future__ import annotations
