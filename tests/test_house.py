@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -40,6 +42,17 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 def where(path: Path, line: int, what: str) -> str:
     """`file:line what`, for the list that a failure shows."""
     return f"{path.relative_to(ROOT)}:{line} {what}"
+
+
+WITH_EXAMPLES = [path for path in python_files("orchestrator", "participants") if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_in_docstrings_hold(path: Path) -> None:
+    """The documentation of a function would show what it does not do."""
+    result = doctest.testmod(importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)))
+    assert result.failed == 0
+    assert result.attempted > 0
 
 
 def test_files_and_functions_are_short() -> None:

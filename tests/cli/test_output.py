@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from datetime import timedelta
 
 import pytest
@@ -10,19 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from orchestrator.cli import acts, output
+from orchestrator.cli import output
 from orchestrator.cli.root import compose
 from orchestrator.config import Settings
 from tests.cli.kit import NOW, ORDER, Api, Escrow, make_escrow
-
-
-@pytest.mark.parametrize("module", [acts, output])
-def test_the_examples_in_docstrings_hold(module: object) -> None:
-    """The documentation of a function would show what it does not do."""
-    result = doctest.testmod(module)  # type: ignore[arg-type]
-
-    assert result.failed == 0
-    assert result.attempted > 0
 
 
 def test_times_are_relative_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
