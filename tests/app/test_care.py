@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -269,45 +270,52 @@ def test_an_empty_queue_side_makes_a_participant_silent_before_its_deadlines(run
     assert set(attempts(running).values()) == {1}
 
 
-def test_orders_that_the_api_placed_count_too(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise orders that no worker asked for would pile up commands at a participant that is away, until their deadlines."""
-    nobody = WatchedBus(running.broker, PARTICIPANTS)
-    monkeypatch.setattr(nobody, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
-    serve = running.make_line(running.house.as_worker("serve-1"), bus=nobody)
-    serve.start()
+@pytest.fixture
+def serve(running: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """The API's process beside the worker: it has placed twelve orders, hears nobody, and finds nobody at inventory's queue."""
+    bus = WatchedBus(running.broker, PARTICIPANTS)
+    monkeypatch.setattr(bus, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
+    line = running.make_line(running.house.as_worker("serve-1"), bus=bus)
+    line.start()
     pass_s(running, 0)
     for order_id in ORDERS:
-        serve.submit(placed(order_id)).result(10)
-    for _ in range(16):
+        line.submit(placed(order_id)).result(10)
+    yield line
+    line.stop()
+
+
+def pass_both_s(running: Running, serve: Line, seconds: int) -> None:
+    """Let seconds pass in both processes."""
+    for _ in range(seconds):
         serve.tick()
         finish(serve)
         pass_s(running, 1)
-    serve.stop()
-    eventually(lambda: health(running).state == "silent")
+
+
+def test_orders_that_the_api_placed_count_too(running: Running, serve: Line) -> None:
+    """Otherwise orders that no worker asked for would pile up commands at a participant that is away, until their deadlines."""
+    pass_both_s(running, serve, 16)
+    assert health(running).state == "silent"
     assert set(attempts(running).values()) == {1}
 
 
-def test_what_the_api_asked_is_answered_to_the_workers(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_api_asked_is_answered_to_the_workers(running: Running, serve: Line) -> None:
     """Otherwise a participant that answers everything would be called silent while it is started anew, with nothing to try it by."""
-    nobody = WatchedBus(running.broker, PARTICIPANTS)
-    monkeypatch.setattr(nobody, "command_queue", lambda _: CommandQueue(ready=0, consumers=0))
-    serve = running.make_line(running.house.as_worker("serve-1"), bus=nobody)
-    serve.start()
-    pass_s(running, 0)
-    for order_id in ORDERS:
-        serve.submit(placed(order_id)).result(10)
-    for _ in range(4):
-        serve.tick()
-        finish(serve)
-        pass_s(running, 1)
     for order_id in ORDERS:
         say(running, order_id, "reserve_inventory", "InventoryReserved")
-    for _ in range(16):
-        pass_s(running, 1)
-        serve.tick()
-        finish(serve)
-    serve.stop()
+    pass_both_s(running, serve, 16)
     assert health(running).state == "healthy"
+
+
+def test_what_was_answered_does_not_hide_what_is_not(running: Running, serve: Line) -> None:
+    """Otherwise the API's process would tell of nothing any more once a participant has answered what it asked."""
+    for order_id in ORDERS:
+        say(running, order_id, "reserve_inventory", "InventoryReserved")
+    pass_both_s(running, serve, 5)
+    for number in range(len(ORDERS)):
+        serve.submit(placed(f"later-{number}")).result(10)
+    pass_both_s(running, serve, 16)
+    assert health(running).state == "silent"
 
 
 def test_a_healthy_tick_asks_the_database_nothing_more(running: Running) -> None:
